@@ -1,0 +1,2 @@
+//! `weft`: one binary for every role of the node.
+fn main() {}

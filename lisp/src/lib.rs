@@ -1,0 +1,18 @@
+//! The language both ends of a LISP network speak: EIDs, RLOCs, mappings, and every wire format of
+//! RFC 9300, RFC 9301 and their companions.
+//!
+//! This crate does no I/O, reads no clock, spawns nothing and draws no randomness.
+//! The domain types ([`Eid`], [`EidPrefix`], [`Rloc`], [`Mapping`]) are what the rest of Weft
+//! passes around; the [`wire`] module is what travels between nodes. Conversions between the two
+//! are checked.
+
+mod eid;
+mod mapping;
+mod nonce;
+mod rloc;
+pub mod wire;
+
+pub use eid::{Eid, EidPrefix, InstanceId, PrefixError};
+pub use mapping::{Locator, Mapping, NegativeAction, Ttl};
+pub use nonce::{Nonce, SiteId, XtrId};
+pub use rloc::{CONTROL_PORT, DATA_PORT, Rloc};

@@ -1,0 +1,61 @@
+//! What is wrong with bytes that are no valid message.
+
+/// Why bytes are no valid LISP message. Says where (byte offset) and what.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// The message ends before `field` is complete.
+    #[error("truncated at byte {offset}: {field} needs {needed} more bytes")]
+    Truncated {
+        /// Byte offset from the start of the message.
+        offset: usize,
+        /// Which field.
+        field: &'static str,
+        /// How many bytes are missing.
+        needed: usize,
+    },
+    /// An address family this decoder must not pass over (RFC 9301 §5: drop the whole message).
+    #[error("unrecognised AFI {afi} at byte {offset}")]
+    UnknownAfi {
+        /// Byte offset of the AFI.
+        offset: usize,
+        /// The AFI.
+        afi: u16,
+    },
+    /// Another type than the one asked for.
+    #[error("message type {found}, expected {expected}")]
+    WrongType {
+        /// High nibble of byte 0.
+        found: u8,
+        /// What the decoder reads.
+        expected: u8,
+    },
+    /// A type code no decoder knows.
+    #[error("unknown message type {0}")]
+    UnknownType(u8),
+    /// A field holds a value it may not have.
+    #[error("{field} at byte {offset}: {reason}")]
+    Invalid {
+        /// Byte offset of the field.
+        offset: usize,
+        /// Which field.
+        field: &'static str,
+        /// What it says and what it may say.
+        reason: String,
+    },
+    /// LCAFs nested deeper than the limit.
+    #[error("LCAFs nested deeper than {limit} at byte {offset}")]
+    TooDeep {
+        /// Byte offset of the innermost LCAF read.
+        offset: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// Bytes after the end of what the counts announce.
+    #[error("{count} bytes left over at byte {offset}")]
+    Trailing {
+        /// Byte offset.
+        offset: usize,
+        /// How many.
+        count: usize,
+    },
+}
