@@ -1,1 +1,4 @@
-//! Placeholder module list.
+//! The Weft appliance: intent, reconciler, control API, command line. The composition root: the only place where
+//! all parts meet.
+
+pub mod intent;

@@ -1,2 +1,3 @@
 //! `weft`: one binary for every role of the node.
+
 fn main() {}
