@@ -3,9 +3,25 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![forbid(unsafe_code)]
 
+mod accept;
 mod api;
+mod compose;
 mod config;
 mod counters;
+mod database;
+mod deadlines;
+mod lookup;
+mod map_cache;
+mod nonces;
+mod notify;
+mod outbox;
+mod prefix_table;
+mod probe;
+mod rate;
+mod registration;
+mod reply;
+mod request;
+mod smr;
 mod status;
 mod xtr;
 

@@ -1,0 +1,132 @@
+//! Every message that this xTR writes is put together here, whole, so that what the sealed mesh adds to Map-Requests
+//! and Map-Replies (key material, a signature over the message) finds one place.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use lisp::wire::{AfiAddress, Ecm, EidRecord, MapReply, MapRequest, RequestRecord};
+use lisp::{CONTROL_PORT, Eid, EidPrefix, Nonce};
+
+use crate::Config;
+
+/// IRC is five bits, one more than it says (RFC 9301 §5.2).
+const ITR_RLOCS_MAX: usize = 32;
+
+impl Config {
+    /// Whether this node has a locator of the family of `address`.
+    pub(crate) fn speaks(&self, address: IpAddr) -> bool {
+        self.locators
+            .iter()
+            .any(|locator| locator.rloc.address.is_ipv4() == address.is_ipv4())
+    }
+
+    /// Whether `address` is a locator of ours.
+    pub(crate) fn is_own(&self, address: IpAddr) -> bool {
+        self.locators.iter().any(|locator| locator.rloc.address == address)
+    }
+
+    /// Where answers may come to: our locators, those that can be reached unless none can.
+    pub(crate) fn itr_rlocs(&self) -> Vec<AfiAddress> {
+        let usable = |any: bool| {
+            let mut addresses: Vec<IpAddr> = self
+                .locators
+                .iter()
+                .filter(|l| any || l.reachable)
+                .map(|l| l.rloc.address)
+                .collect();
+            addresses.sort();
+            addresses.dedup();
+            addresses.truncate(ITR_RLOCS_MAX);
+            addresses
+        };
+        let reachable = usable(false);
+        let chosen = if reachable.is_empty() { usable(true) } else { reachable };
+        chosen.into_iter().map(AfiAddress::Ip).collect()
+    }
+}
+
+/// The first address of a prefix, as the EID that stands for all of it.
+pub(crate) fn first_eid(prefix: &EidPrefix) -> Eid {
+    Eid::new(prefix.instance_id(), prefix.net().addr())
+}
+
+/// A request's record for a whole prefix.
+fn record_for(prefix: &EidPrefix) -> RequestRecord {
+    RequestRecord {
+        notify: false,
+        mask_len: prefix.length(),
+        eid: AfiAddress::from_eid(&first_eid(prefix)),
+    }
+}
+
+/// A Map-Request for `eid` (RFC 9301 §5.3).
+pub(crate) fn map_request(config: &Config, nonce: Nonce, source: Option<Eid>, eid: Eid, smr_invoked: bool) -> Vec<u8> {
+    let source_eid = source.map_or(AfiAddress::None, |source| AfiAddress::from_eid(&source));
+    let mut request = MapRequest::new(nonce, source_eid, config.itr_rlocs(), RequestRecord::for_eid(&eid));
+    request.smr_invoked = smr_invoked;
+    request.encode()
+}
+
+/// A Map-Request in the envelope that a Map-Resolver opens (§5.8): the inner destination is the EID asked for.
+pub(crate) fn through_mapping_system(config: &Config, request: Vec<u8>, source: Option<Eid>, eid: Eid) -> Vec<u8> {
+    let same_family = |address: &IpAddr| address.is_ipv4() == eid.address.is_ipv4();
+    let inner_source = source
+        .map(|source| source.address)
+        .filter(same_family)
+        .or_else(|| {
+            config
+                .locators
+                .iter()
+                .map(|locator| locator.rloc.address)
+                .find(same_family)
+        })
+        .unwrap_or(match eid.address {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        });
+    Ecm {
+        ddt: false,
+        to_etr: false,
+        to_ms: false,
+        security: None,
+        source: SocketAddr::new(inner_source, CONTROL_PORT),
+        destination: SocketAddr::new(eid.address, CONTROL_PORT),
+        payload: request,
+    }
+    .encode()
+}
+
+/// An RLOC-probe: P=1, never encapsulated, no Source-EID (§5.2, §7.1).
+pub(crate) fn probe(config: &Config, nonce: Nonce, prefix: &EidPrefix) -> Vec<u8> {
+    let mut request = MapRequest::new(nonce, AfiAddress::None, config.itr_rlocs(), record_for(prefix));
+    request.probe = true;
+    request.encode()
+}
+
+/// An SMR: S=1, straight to the RLOC, no reply wanted; the Source-EID is what changed (§6.1).
+pub(crate) fn smr(config: &Config, nonce: Nonce, changed: &EidPrefix) -> Vec<u8> {
+    let source = AfiAddress::from_eid(&first_eid(changed));
+    let mut request = MapRequest::new(nonce, source, config.itr_rlocs(), record_for(changed));
+    request.smr = true;
+    request.dont_reply = true;
+    request.encode()
+}
+
+/// A Map-Reply of ours (§5.4).
+pub(crate) fn map_reply(nonce: Nonce, probe: bool, records: Vec<EidRecord>) -> Vec<u8> {
+    MapReply {
+        probe,
+        echo_nonce: false,
+        nonce,
+        records,
+        security: None,
+    }
+    .encode()
+}
+
+/// Bytes of UDP payload that fit an unknown path: IP packets of 576 bytes for IPv4, 1280 for IPv6 (§5).
+pub(crate) const fn largest_payload(destination: IpAddr) -> usize {
+    match destination {
+        IpAddr::V4(_) => 576 - 20 - 8,
+        IpAddr::V6(_) => 1280 - 40 - 8,
+    }
+}
