@@ -5,5 +5,6 @@
 
 pub mod buffer;
 pub mod control;
+pub mod engine;
 pub mod port;
 pub mod verdict;
