@@ -3,10 +3,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use lisp::wire::{AfiAddress, Ecm, EidRecord, MapReply, MapRequest, RequestRecord};
-use lisp::{CONTROL_PORT, Eid, EidPrefix, Nonce};
+use lisp::wire::{AfiAddress, Authentication, Ecm, EidRecord, MapRegister, MapReply, MapRequest, RequestRecord};
+use lisp::{CONTROL_PORT, Eid, EidPrefix, Mapping, Nonce, Ttl};
 
-use crate::Config;
+use crate::{Config, DatabaseMapping, MapServerPeer};
 
 /// IRC is five bits, one more than it says (RFC 9301 §5.2).
 const ITR_RLOCS_MAX: usize = 32;
@@ -128,5 +128,34 @@ pub(crate) const fn largest_payload(destination: IpAddr) -> usize {
     match destination {
         IpAddr::V4(_) => 576 - 20 - 8,
         IpAddr::V6(_) => 1280 - 40 - 8,
+    }
+}
+
+/// The record that registers a prefix, or withdraws it (TTL 0).
+pub(crate) fn registration_record(config: &Config, prefix: EidPrefix, mapping: Option<DatabaseMapping>) -> EidRecord {
+    let mut locators = config.locators.clone();
+    for locator in &mut locators {
+        locator.local = true;
+        // §5.4: MUST NOT be set in a Map-Register.
+        locator.probed = false;
+    }
+    let ttl = mapping.map_or(Ttl::ZERO, |mapping| mapping.ttl);
+    EidRecord::from_mapping(&Mapping::new(prefix, ttl, locators))
+}
+
+/// A Map-Register without records.
+pub(crate) fn map_register(peer: &MapServerPeer, config: &Config, nonce: Nonce) -> MapRegister {
+    MapRegister {
+        proxy_reply: peer.proxy_reply,
+        security_capable: false,
+        eid_notify: false,
+        use_ttl: false,
+        merge: false,
+        mobile_node: false,
+        want_map_notify: peer.want_map_notify,
+        nonce,
+        authentication: Authentication::unsigned(peer.key_id, peer.algorithm),
+        records: Vec::new(),
+        xtr: Some((config.xtr_id, config.site_id)),
     }
 }

@@ -15,6 +15,7 @@ mod map_cache;
 mod nonces;
 mod notify;
 mod outbox;
+mod packing;
 mod prefix_table;
 mod probe;
 mod rate;

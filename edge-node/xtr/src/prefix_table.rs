@@ -27,10 +27,6 @@ const fn is_v6(net: IpNet) -> bool {
 }
 
 impl<V> PrefixTable<V> {
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     pub(crate) fn get(&self, prefix: &EidPrefix) -> Option<&V> {
         self.entries.get(prefix)
     }

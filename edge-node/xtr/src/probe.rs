@@ -146,11 +146,6 @@ impl Probes {
         })
     }
 
-    /// Whether a probe with this nonce is out.
-    pub(crate) fn is_outstanding(&self, nonce: Nonce) -> bool {
-        self.by_nonce.contains_key(&nonce)
-    }
-
     /// A Map-Reply with P=1 came. Returns an EID to ask the mapping system for, when the ETR disagrees with it.
     pub(crate) fn answer(
         &mut self,

@@ -11,18 +11,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lisp::wire::{Authentication, EidRecord, MapNotify, MapRegister, Purpose, sign};
-use lisp::{EidPrefix, Mapping, Nonce, Ttl};
+use lisp::wire::{EidRecord, MapNotify, Purpose, sign};
+use lisp::{EidPrefix, Nonce};
 
 use crate::{
-    Config, DatabaseMapping, Event, MapServerPeer, RegistrationState, RegistrationStatus, compose, database::Database,
-    deadlines::Deadlines, nonces::RisingNonces, outbox::Outbox,
+    Config, Event, MapServerPeer, RegistrationState, RegistrationStatus, compose, database::Database,
+    deadlines::Deadlines, nonces::RisingNonces, outbox::Outbox, packing,
 };
 
 /// Nonces of one message that a late Map-Notify may still answer.
 const NONCES: usize = 4;
-/// Records that one message can count.
-const RECORDS: usize = 255;
 /// Waits without an answer after which a registration counts as unanswered: 1 s and 2 s.
 const UNANSWERED_AFTER: u32 = 2;
 /// Transmissions of a withdrawal.
@@ -327,14 +325,14 @@ impl Registrations {
             let mapping = cx.database.table.get(&prefix).copied();
             let leaving = mapping.is_none() || cx.config.map_servers.iter().all(|other| other.address != address);
             let merge = mapping.is_some_and(|mapping| mapping.merge);
-            let record = record(cx.config, prefix, mapping.filter(|_| !leaving));
+            let record = compose::registration_record(cx.config, prefix, mapping.filter(|_| !leaving));
             groups.entry((leaving, merge)).or_default().push((prefix, record));
         }
         for ((leaving, merge), records) in groups {
-            for chunk in split(&peer, cx.config, records) {
+            for chunk in packing::split(&peer, cx.config, records) {
                 let (prefixes, records): (Vec<EidPrefix>, Vec<EidRecord>) = chunk.into_iter().unzip();
                 let nonce = cx.nonces.take(cx.out);
-                let mut register = empty(&peer, cx.config, nonce);
+                let mut register = compose::map_register(&peer, cx.config, nonce);
                 register.merge = merge;
                 register.records = records;
                 let mut payload = register.encode();
@@ -451,62 +449,4 @@ impl Prefix {
             });
         }
     }
-}
-
-/// The record that registers a prefix, or withdraws it (TTL 0).
-fn record(config: &Config, prefix: EidPrefix, mapping: Option<DatabaseMapping>) -> EidRecord {
-    let mut locators = config.locators.clone();
-    for locator in &mut locators {
-        locator.local = true;
-        // §5.4: MUST NOT be set in a Map-Register.
-        locator.probed = false;
-    }
-    let ttl = mapping.map_or(Ttl::ZERO, |mapping| mapping.ttl);
-    EidRecord::from_mapping(&Mapping::new(prefix, ttl, locators))
-}
-
-/// A Map-Register without records.
-fn empty(peer: &MapServerPeer, config: &Config, nonce: Nonce) -> MapRegister {
-    MapRegister {
-        proxy_reply: peer.proxy_reply,
-        security_capable: false,
-        eid_notify: false,
-        use_ttl: false,
-        merge: false,
-        mobile_node: false,
-        want_map_notify: peer.want_map_notify,
-        nonce,
-        authentication: Authentication::unsigned(peer.key_id, peer.algorithm),
-        records: Vec::new(),
-        xtr: Some((config.xtr_id, config.site_id)),
-    }
-}
-
-/// Parts that each fit one packet on an unknown path (§5).
-fn split(
-    peer: &MapServerPeer,
-    config: &Config,
-    records: Vec<(EidPrefix, EidRecord)>,
-) -> Vec<Vec<(EidPrefix, EidRecord)>> {
-    let most = compose::largest_payload(peer.address.ip());
-    let mut probe = empty(peer, config, Nonce(0));
-    let head = probe.encode().len();
-    let mut parts: Vec<Vec<(EidPrefix, EidRecord)>> = Vec::new();
-    let mut used = usize::MAX;
-    for (prefix, record) in records {
-        probe.records = vec![record];
-        let size = probe.encode().len().saturating_sub(head);
-        let Some(record) = probe.records.pop() else { continue };
-        match parts.last_mut() {
-            Some(part) if used.saturating_add(size) <= most && part.len() < RECORDS => {
-                used = used.saturating_add(size);
-                part.push((prefix, record));
-            }
-            _ => {
-                used = head.saturating_add(size);
-                parts.push(vec![(prefix, record)]);
-            }
-        }
-    }
-    parts
 }
