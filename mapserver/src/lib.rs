@@ -1,1 +1,19 @@
-//! Under construction.
+//! Map-Server and Map-Resolver (RFC 9301 §8.3, §8.4) in one machine.
+//!
+//! [`MapServer`] is sans-IO: datagrams, time and a seed go in, datagrams and events come out. What must outlive the
+//! process is kept by a [`store`]; [`net`] is the thin shell that owns the sockets. Read `machine.rs` first, then
+//! `register.rs` and `request.rs`, which are the two halves of the work.
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+mod api;
+mod config;
+mod counters;
+
+pub use api::{Command, Event, RegistrationStatus, Transmit};
+pub use config::{
+    ConfigError, Limits, MapServerConfig, NotifyPort, NotifyRetransmission, Secret, Site, SiteKey, SitePrefix,
+};
+pub use counters::Counters;
