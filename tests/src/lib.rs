@@ -1,1 +1,3 @@
-//! Placeholder module list.
+//! Sites, guests and clouds talking to each other: what the scenarios in `tests/` share.
+
+pub mod net;
