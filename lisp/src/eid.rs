@@ -67,7 +67,10 @@ impl Eid {
 
     /// The host prefix (/32 or /128) that holds this EID alone.
     pub fn host_prefix(self) -> EidPrefix {
-        EidPrefix { instance_id: self.instance_id, net: IpNet::from(self.address) }
+        EidPrefix {
+            instance_id: self.instance_id,
+            net: IpNet::from(self.address),
+        }
     }
 }
 
@@ -99,7 +102,10 @@ pub enum PrefixError {
 impl EidPrefix {
     /// Host bits of `net` are cleared.
     pub fn new(instance_id: InstanceId, net: IpNet) -> Self {
-        Self { instance_id, net: net.trunc() }
+        Self {
+            instance_id,
+            net: net.trunc(),
+        }
     }
 
     /// A prefix from an address and a mask length in bits.
@@ -121,6 +127,11 @@ impl EidPrefix {
     /// Mask length in bits.
     pub fn length(&self) -> u8 {
         self.net.prefix_len()
+    }
+
+    /// The lowest EID inside: the one that stands for the prefix in a record.
+    pub fn first_eid(&self) -> Eid {
+        Eid::new(self.instance_id, self.net.addr())
     }
 
     /// Whether `eid` lies inside, in the same Instance-ID.

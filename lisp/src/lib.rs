@@ -6,6 +6,12 @@
 //! passes around; the [`wire`] module is what travels between nodes. Conversions between the two
 //! are checked.
 
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
 mod eid;
 mod mapping;
 mod nonce;

@@ -20,7 +20,11 @@ impl Ttl {
 
     /// The life time, with `choice` for [`Ttl::RECEIVERS_CHOICE`].
     pub fn duration_or(self, choice: Duration) -> Duration {
-        if self == Self::RECEIVERS_CHOICE { choice } else { Duration::from_secs(u64::from(self.0) * 60) }
+        if self == Self::RECEIVERS_CHOICE {
+            choice
+        } else {
+            Duration::from_secs(u64::from(self.0) * 60)
+        }
     }
 }
 
@@ -47,7 +51,14 @@ impl Locator {
 
     /// A reachable locator.
     pub const fn new(rloc: Rloc, priority: u8, weight: u8) -> Self {
-        Self { rloc, priority, weight, reachable: true, local: false, probed: false }
+        Self {
+            rloc,
+            priority,
+            weight,
+            reachable: true,
+            local: false,
+            probed: false,
+        }
     }
 
     /// Whether an ITR may encapsulate to it by what the record says.
@@ -140,12 +151,26 @@ impl Mapping {
     /// A positive mapping; the locators are sorted.
     pub fn new(prefix: EidPrefix, ttl: Ttl, mut locators: Vec<Locator>) -> Self {
         locators.sort();
-        Self { prefix, ttl, locators, action: NegativeAction::NoAction, authoritative: false, version: 0 }
+        Self {
+            prefix,
+            ttl,
+            locators,
+            action: NegativeAction::NoAction,
+            authoritative: false,
+            version: 0,
+        }
     }
 
     /// A negative mapping.
     pub fn negative(prefix: EidPrefix, ttl: Ttl, action: NegativeAction) -> Self {
-        Self { prefix, ttl, locators: Vec::new(), action, authoritative: false, version: 0 }
+        Self {
+            prefix,
+            ttl,
+            locators: Vec::new(),
+            action,
+            authoritative: false,
+            version: 0,
+        }
     }
 
     /// Whether the prefix has no locators.

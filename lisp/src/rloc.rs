@@ -24,7 +24,10 @@ pub struct Rloc {
 impl Rloc {
     /// An RLOC on the standard data port.
     pub const fn new(address: IpAddr) -> Self {
-        Self { address, port: DATA_PORT }
+        Self {
+            address,
+            port: DATA_PORT,
+        }
     }
 
     /// Where data packets go.
@@ -55,6 +58,10 @@ impl From<IpAddr> for Rloc {
 
 impl fmt::Display for Rloc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.port == DATA_PORT { self.address.fmt(f) } else { self.data_address().fmt(f) }
+        if self.port == DATA_PORT {
+            self.address.fmt(f)
+        } else {
+            self.data_address().fmt(f)
+        }
     }
 }

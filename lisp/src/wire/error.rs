@@ -59,3 +59,47 @@ pub enum WireError {
         count: usize,
     },
 }
+
+/// Why a value has no encoding. Returned by every `try_encode`; the `encode` of the same type leaves out what does
+/// not fit instead, and writes the counts of what it wrote.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    /// More than the count field can say.
+    #[error("{count} {what}, at most {max} fit one message")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many there are.
+        count: usize,
+        /// How many fit.
+        max: usize,
+    },
+    /// More bytes than the length field can say.
+    #[error("{what} of {len} bytes, at most {max} fit")]
+    TooLong {
+        /// Of what.
+        what: &'static str,
+        /// How many there are.
+        len: usize,
+        /// How many fit.
+        max: usize,
+    },
+    /// A number wider than its field.
+    #[error("{what} {value} is greater than {max}")]
+    TooLarge {
+        /// Which field.
+        what: &'static str,
+        /// Its value.
+        value: u32,
+        /// The greatest that fits.
+        max: u32,
+    },
+    /// A value that no receiver could read back.
+    #[error("{what}: {reason}")]
+    Invalid {
+        /// Which field.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}
