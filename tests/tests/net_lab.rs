@@ -17,8 +17,22 @@ fn lab_carries_packets_and_measures_a_cut() {
         host.ping(&v4.to_string(), 3)?;
         host.ping(&v6.to_string(), 3)?;
         let every = Duration::from_millis(10);
-        let udp = Heartbeat::start(Transport::Udp, &a.namespace, &b.namespace, (v4, 7000).into(), every, SOON)?;
-        let tcp = Heartbeat::start(Transport::Tcp, &a.namespace, &b.namespace, (v4, 7000).into(), every, SOON)?;
+        let udp = Heartbeat::start(
+            Transport::Udp,
+            &a.namespace,
+            &b.namespace,
+            (v4, 7000).into(),
+            every,
+            SOON,
+        )?;
+        let tcp = Heartbeat::start(
+            Transport::Tcp,
+            &a.namespace,
+            &b.namespace,
+            (v4, 7000).into(),
+            every,
+            SOON,
+        )?;
         udp.more(20, SOON)?;
         underlay.cable_up(&b, false)?;
         weft_tests::net::holds_for("time passes", Duration::from_millis(300), || Ok(true))?;
@@ -26,7 +40,11 @@ fn lab_carries_packets_and_measures_a_cut() {
         udp.more(20, SOON)?;
         tcp.more(20, SOON)?;
         let (udp, tcp) = (udp.stop()?, tcp.stop()?);
-        assert!(udp.longest_gap >= Duration::from_millis(290), "a cut of 300 ms shows: {:?}", udp.longest_gap);
+        assert!(
+            udp.longest_gap >= Duration::from_millis(290),
+            "a cut of 300 ms shows: {:?}",
+            udp.longest_gap
+        );
         assert!(udp.received < udp.sent);
         assert!(tcp.longest_gap >= Duration::from_millis(290));
         Ok(())

@@ -52,8 +52,9 @@ impl<'lab> Fabric<'lab> {
         let underlay = Underlay::new(lab)?;
         let map_server_site = underlay.site("ms", true, true)?;
         let names: Vec<String> = (1..=kinds.len()).map(|n| format!("site-{n}")).collect();
-        let slices: Vec<(String, String)> =
-            (1..=kinds.len()).map(|n| (format!("fd07::{n}/128"), format!("10.7.{n}.0/24"))).collect();
+        let slices: Vec<(String, String)> = (1..=kinds.len())
+            .map(|n| (format!("fd07::{n}/128"), format!("10.7.{n}.0/24")))
+            .collect();
         let node_prefixes: Vec<String> = (1..=kinds.len()).map(|n| format!("fd07::{n}:0/112")).collect();
         let prefixes: Vec<Vec<(u32, &str)>> = slices
             .iter()
@@ -64,7 +65,12 @@ impl<'lab> Fabric<'lab> {
             .iter()
             .zip(&prefixes)
             .zip(1u8..)
-            .map(|((name, prefixes), key_id)| files::MapServerSite { name, key_id, prefixes, proxy_reply: true })
+            .map(|((name, prefixes), key_id)| files::MapServerSite {
+                name,
+                key_id,
+                prefixes,
+                proxy_reply: true,
+            })
             .collect();
         let mut parts: Vec<String> = names.iter().map(|name| files::secret(name)).collect();
         parts.push(files::map_server(
@@ -119,7 +125,14 @@ impl<'lab> Fabric<'lab> {
             nodes.push(node);
             guests.push(guest);
         }
-        Ok(Self { guests, nodes, map_server, map_server_site, sites, underlay })
+        Ok(Self {
+            guests,
+            nodes,
+            map_server,
+            map_server_site,
+            sites,
+            underlay,
+        })
     }
 
     /// Waits until the guest of site `from` reaches that of site `to` over IPv6 (numbers from 1).
@@ -128,12 +141,21 @@ impl<'lab> Fabric<'lab> {
     /// When it does not within ten seconds; with the status of both nodes.
     pub fn until_connected(&self, from: usize, to: usize) -> Result<()> {
         let target = format!("fd07::{to}");
-        self.guest(from).until_reaches(&target, Duration::from_secs(10)).map_err(|error| {
-            let status = |n: usize| {
-                self.nodes.get(n - 1).and_then(|node| node.weft(&["status"]).ok()).unwrap_or_default()
-            };
-            LabError::Unexpected(format!("{error}\nsite {from}:\n{}\nsite {to}:\n{}", status(from), status(to)))
-        })
+        self.guest(from)
+            .until_reaches(&target, Duration::from_secs(10))
+            .map_err(|error| {
+                let status = |n: usize| {
+                    self.nodes
+                        .get(n - 1)
+                        .and_then(|node| node.weft(&["status"]).ok())
+                        .unwrap_or_default()
+                };
+                LabError::Unexpected(format!(
+                    "{error}\nsite {from}:\n{}\nsite {to}:\n{}",
+                    status(from),
+                    status(to)
+                ))
+            })
     }
 
     /// The guest of site `number` (from 1).

@@ -46,7 +46,12 @@ pub fn map_server(listen: &[IpAddr], blocks: &[&str], sites: &[MapServerSite<'_>
     let list = |items: &[String]| items.iter().map(|i| format!("\"{i}\"")).collect::<Vec<_>>().join(", ");
     let listen: Vec<String> = listen.iter().map(ToString::to_string).collect();
     let blocks: Vec<String> = blocks.iter().map(ToString::to_string).collect();
-    let _ = writeln!(text, "  listen: [{}]\n  store: disk\n  blocks: [{}]\n  sites:", list(&listen), list(&blocks));
+    let _ = writeln!(
+        text,
+        "  listen: [{}]\n  store: disk\n  blocks: [{}]\n  sites:",
+        list(&listen),
+        list(&blocks)
+    );
     for site in sites {
         let _ = writeln!(
             text,
@@ -95,8 +100,11 @@ impl Mesh<'_> {
     #[must_use]
     pub fn yaml(&self) -> String {
         let list = |items: &[&str]| items.iter().map(|i| format!("\"{i}\"")).collect::<Vec<_>>().join(", ");
-        let names =
-            self.names.iter().map(|(name, addresses)| format!("{name}: [{}]", list(addresses))).collect::<Vec<_>>();
+        let names = self
+            .names
+            .iter()
+            .map(|(name, addresses)| format!("{name}: [{}]", list(addresses)))
+            .collect::<Vec<_>>();
         format!(
             "apiVersion: weft.dev/v1\nkind: Network\nmetadata: {{name: {name}}}\nspec:\n  mesh:\n    instanceId: {iid}\n    encryption: none\n    prefixes: [{prefixes}]\n    nodeAddresses: [{nodes}]\n  ipv4: {{prefix: {p4}, gateway: {g4}, slice: {s4}}}\n  names: {{{names}}}\n",
             name = self.name,
@@ -130,17 +138,33 @@ pub fn allow(network: &str, services: &str) -> String {
 /// A `Guest` with one NIC on a TAP that is moved into the namespace `netns` as `eth0`.
 #[must_use]
 pub fn guest_on_tap(name: &str, network: &str, tap: &str, netns: &str, addresses: &[&str]) -> String {
-    guest(name, network, &format!("tap: {{interface: {tap}, netns: {netns}, as: eth0}}"), "", addresses)
+    guest(
+        name,
+        network,
+        &format!("tap: {{interface: {tap}, netns: {netns}, as: eth0}}"),
+        "",
+        addresses,
+    )
 }
 
 /// A `Guest` with one NIC on one end of a veth.
 #[must_use]
 pub fn guest_on_veth(name: &str, network: &str, interface: &str, mac: &str, addresses: &[&str]) -> String {
-    guest(name, network, &format!("veth: {{interface: {interface}}}"), &format!("      mac: \"{mac}\"\n"), addresses)
+    guest(
+        name,
+        network,
+        &format!("veth: {{interface: {interface}}}"),
+        &format!("      mac: \"{mac}\"\n"),
+        addresses,
+    )
 }
 
 fn guest(name: &str, network: &str, attach: &str, mac: &str, addresses: &[&str]) -> String {
-    let addresses = addresses.iter().map(|a| format!("\"{a}\"")).collect::<Vec<_>>().join(", ");
+    let addresses = addresses
+        .iter()
+        .map(|a| format!("\"{a}\""))
+        .collect::<Vec<_>>()
+        .join(", ");
     format!(
         "apiVersion: weft.dev/v1\nkind: Guest\nmetadata: {{name: {name}}}\nspec:\n  nics:\n    - name: eth0\n      network: {network}\n      attach: {{{attach}}}\n{mac}      addresses: [{addresses}]\n"
     )

@@ -1,7 +1,7 @@
 //! Scenarios in network namespaces: the real binary, real `ping`, `iperf3`, `tcpdump`, `tshark`. Needs root.
 
-pub mod files;
 mod fabric;
+pub mod files;
 mod raw;
 mod wire;
 
@@ -14,7 +14,9 @@ pub use raw::{LinkSocket, ethernet, ipv6_udp, udp_from};
 pub use wire::{Dissected, Tap, dissect};
 
 /// Programs that scenarios use.
-pub const TOOLS: &[&str] = &["ping", "iperf3", "dhclient", "tcpdump", "tshark", "ethtool", "rdisc6", "nft", "dig"];
+pub const TOOLS: &[&str] = &[
+    "ping", "iperf3", "dhclient", "tcpdump", "tshark", "ethtool", "rdisc6", "nft", "dig",
+];
 
 /// The `weft` binary beside this test: `cargo build -p edge-node` (or `make test`) puts it there.
 ///
@@ -29,7 +31,11 @@ pub fn weft() -> PathBuf {
     path.pop();
     path.pop();
     path.push("weft");
-    assert!(path.exists(), "{} is missing: run `cargo build -p edge-node --bin weft` first", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: run `cargo build -p edge-node --bin weft` first",
+        path.display()
+    );
     path
 }
 
@@ -53,7 +59,9 @@ pub fn scenario(play: impl FnOnce(&Lab) -> Result<()>) {
 #[must_use]
 pub fn marked_processes(prefix: &str) -> Vec<u32> {
     let mark = format!("{}={prefix}", edge_node::lab::MARK).into_bytes();
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter(|pid: &u32| {
@@ -61,4 +69,27 @@ pub fn marked_processes(prefix: &str) -> Vec<u32> {
                 .is_ok_and(|environment| environment.split(|byte| *byte == 0).any(|entry| entry == mark))
         })
         .collect()
+}
+
+/// Value of the counter `word` in a status document, wherever it stands there; 0 when it is not named. Counters of
+/// several parts with the same word add up.
+#[must_use]
+pub fn counter(status: &serde_json::Value, word: &str) -> u64 {
+    use serde_json::Value;
+    match status {
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, inner)| match inner.as_u64() {
+                Some(number) if key == word || key.rsplit('.').next() == Some(word) => number,
+                _ => counter(inner, word),
+            })
+            .sum(),
+        Value::Array(items) => match items.as_slice() {
+            [Value::String(name), Value::Number(number)] if name == word || name.rsplit('.').next() == Some(word) => {
+                number.as_u64().unwrap_or(0)
+            }
+            _ => items.iter().map(|item| counter(item, word)).sum(),
+        },
+        _ => 0,
+    }
 }

@@ -33,10 +33,16 @@ impl LinkSocket {
                     if index == 0 || raw < 0 {
                         return Err(io::Error::last_os_error());
                     }
-                    Ok(Self { descriptor: OwnedFd::from_raw_fd(raw), index })
+                    Ok(Self {
+                        descriptor: OwnedFd::from_raw_fd(raw),
+                        index,
+                    })
                 }
             })?
-            .map_err(|source| LabError::Io { what: "open a link socket".into(), source })
+            .map_err(|source| LabError::Io {
+                what: "open a link socket".into(),
+                source,
+            })
     }
 
     /// Sends one frame.
@@ -59,7 +65,10 @@ impl LinkSocket {
             )
         };
         if sent < 0 {
-            return Err(LabError::Io { what: "send a frame".into(), source: io::Error::last_os_error() });
+            return Err(LabError::Io {
+                what: "send a frame".into(),
+                source: io::Error::last_os_error(),
+            });
         }
         Ok(())
     }
@@ -68,7 +77,11 @@ impl LinkSocket {
 /// An Ethernet frame around an IP packet.
 #[must_use]
 pub fn ethernet(destination: [u8; 6], source: [u8; 6], packet: &[u8]) -> Vec<u8> {
-    let kind: [u8; 2] = if packet.first().is_some_and(|byte| byte >> 4 == 6) { [0x86, 0xdd] } else { [0x08, 0x00] };
+    let kind: [u8; 2] = if packet.first().is_some_and(|byte| byte >> 4 == 6) {
+        [0x86, 0xdd]
+    } else {
+        [0x08, 0x00]
+    };
     [&destination[..], &source[..], &kind[..], packet].concat()
 }
 
@@ -98,5 +111,8 @@ pub fn udp_from(namespace: &Namespace, from: SocketAddr, to: SocketAddr, payload
             socket.send_to(&payload, to)?;
             Ok(socket)
         })?
-        .map_err(|source: io::Error| LabError::Io { what: format!("send from {from} to {to}"), source })
+        .map_err(|source: io::Error| LabError::Io {
+            what: format!("send from {from} to {to}"),
+            source,
+        })
 }

@@ -21,9 +21,14 @@ impl Tap {
     /// When tcpdump does not start.
     pub fn start(namespace: &Namespace, interface: &str, filter: &str) -> Result<Self> {
         let file = namespace.directory().join(format!("{interface}.pcap"));
-        let line = format!("tcpdump --immediate-mode -U -Z root -n -i {interface} -w {} {filter}", file.display());
+        let line = format!(
+            "tcpdump --immediate-mode -U -Z root -n -i {interface} -w {} {filter}",
+            file.display()
+        );
         let process = namespace.spawn(&format!("tcpdump-{interface}"), &line)?;
-        until("tcpdump listens", Duration::from_secs(5), || Ok(process.log().contains("listening on").then_some(())))?;
+        until("tcpdump listens", Duration::from_secs(5), || {
+            Ok(process.log().contains("listening on").then_some(()))
+        })?;
         Ok(Self { process, file })
     }
 
@@ -55,7 +60,11 @@ impl Dissected {
     /// The protocols, outermost first, as `frame.protocols` names them.
     #[must_use]
     pub fn protocols(&self) -> String {
-        self.layers.pointer("/frame/frame.protocols").and_then(Value::as_str).unwrap_or_default().to_owned()
+        self.layers
+            .pointer("/frame/frame.protocols")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// Every value of the field `name`, wherever it stands, outermost first.
@@ -110,11 +119,18 @@ fn complaints(value: &Value, found: &mut Vec<String>) {
             if map.contains_key("_ws.malformed") {
                 found.push("malformed".into());
             }
-            let number = |key: &str| map.get(key).and_then(Value::as_str).and_then(|text| text.parse::<u64>().ok());
+            let number = |key: &str| {
+                map.get(key)
+                    .and_then(Value::as_str)
+                    .and_then(|text| text.parse::<u64>().ok())
+            };
             let severity = number("_ws.expert.severity").unwrap_or(0);
             let group = number("_ws.expert.group").unwrap_or(0);
             if severity >= 0x0080_0000 || group == 0x0700_0000 {
-                let message = map.get("_ws.expert.message").and_then(Value::as_str).unwrap_or("a complaint");
+                let message = map
+                    .get("_ws.expert.message")
+                    .and_then(Value::as_str)
+                    .unwrap_or("a complaint");
                 found.push(message.to_owned());
             }
             map.values().for_each(|inner| complaints(inner, found));
@@ -130,19 +146,29 @@ fn complaints(value: &Value, found: &mut Vec<String>) {
 /// When tshark refuses the file or the filter.
 pub fn dissect(file: &std::path::Path, filter: &str) -> Result<Vec<Dissected>> {
     let mut command = std::process::Command::new("tshark");
-    command.args(["-r"]).arg(file).args(["-T", "json", "--no-duplicate-keys", "-n"]);
+    command
+        .args(["-r"])
+        .arg(file)
+        .args(["-T", "json", "--no-duplicate-keys", "-n"]);
     if !filter.is_empty() {
         command.args(["-Y", filter]);
     }
-    let output =
-        command.output().map_err(|source| LabError::Io { what: "run tshark".into(), source })?;
+    let output = command.output().map_err(|source| LabError::Io {
+        what: "run tshark".into(),
+        source,
+    })?;
     if !output.status.success() {
-        return Err(LabError::Unexpected(format!("tshark: {}", String::from_utf8_lossy(&output.stderr))));
+        return Err(LabError::Unexpected(format!(
+            "tshark: {}",
+            String::from_utf8_lossy(&output.stderr)
+        )));
     }
     let packets: Vec<Value> = serde_json::from_slice(&output.stdout)
         .map_err(|error| LabError::Unexpected(format!("tshark's JSON: {error}")))?;
     Ok(packets
         .into_iter()
-        .map(|mut packet| Dissected { layers: packet["_source"]["layers"].take() })
+        .map(|mut packet| Dissected {
+            layers: packet["_source"]["layers"].take(),
+        })
         .collect())
 }
