@@ -101,6 +101,8 @@ counters! {
     cache_refreshed,
     /// Negative entries asked for again because their EID was positive before, or spoke to us.
     cache_negative_rechecked,
+    /// Entries asked for again because a locator of theirs does not answer.
+    cache_dead_verified,
     /// Map-Requests of others that were answered.
     map_request_answered,
     /// RLOC-probes of others that were answered.

@@ -56,6 +56,8 @@ pub(crate) struct Probes {
     locators: BTreeMap<Rloc, Probed>,
     by_nonce: BTreeMap<Nonce, (Rloc, Instant)>,
     due: Deadlines<Rloc>,
+    /// EIDs whose mapping leads to a dead locator: the mapping system may know better.
+    doubts: BTreeSet<Eid>,
 }
 
 impl Probes {
@@ -238,11 +240,16 @@ impl Probes {
                 probed.answer_due = None;
                 probed.misses = probed.misses.saturating_add(1);
                 out.counters.probe_missed = out.counters.probe_missed.saturating_add(1);
+                let wanted = probed
+                    .wanted
+                    .is_some_and(|at| now.saturating_duration_since(at) <= config.timers.probe_idle_window);
                 if probed.state == Reachability::Down {
                     probed.down_wait = probed
                         .down_wait
                         .saturating_mul(2)
                         .min(config.timers.probe_down_interval_max);
+                    self.doubts
+                        .extend(probed.asked.filter(|_| wanted).as_ref().map(compose::first_eid));
                 } else if probed.misses >= config.timers.probe_misses {
                     probed.state = Reachability::Down;
                     probed.down_wait = config.timers.probe_interval;
@@ -252,6 +259,9 @@ impl Probes {
                         reachable: false,
                         rtt: probed.rtt,
                     });
+                    // An ETR does not answer for a prefix that it lost: what looks dead may have moved.
+                    let stale = probed.prefixes.iter().take(SIBLING_MAPPINGS).filter(|_| wanted);
+                    self.doubts.extend(stale.map(compose::first_eid));
                 } else {
                     // Doubt is settled at once, not an interval later.
                     send_now = true;
@@ -282,6 +292,11 @@ impl Probes {
             }
             self.plan(now, config, rloc);
         }
+    }
+
+    /// Takes the EIDs to ask the mapping system for.
+    pub(crate) fn take_doubts(&mut self) -> BTreeSet<Eid> {
+        std::mem::take(&mut self.doubts)
     }
 
     /// Repeats what the dataplane should hold against locators.

@@ -123,6 +123,7 @@ impl Xtr {
         self.lookups.tick(now, &self.config, &mut self.out);
         self.smrs.tick(now, &self.config, &mut self.out);
         self.probes.tick(now, &self.config, &mut self.out);
+        self.verify_doubts(now);
         let window = self.config.timers.refresh_window;
         let probes = &self.probes;
         let busy = |mapping: &lisp::Mapping| probes.is_busy(now, mapping, window);
@@ -288,6 +289,15 @@ impl Xtr {
             self.out.counters.cache_negative_rechecked = self.out.counters.cache_negative_rechecked.saturating_add(1);
             self.requests
                 .ask(now, &self.config, source, None, Reason::Verify, &mut self.out);
+        }
+    }
+
+    /// A mapping whose locators do not answer is asked for again.
+    fn verify_doubts(&mut self, now: Instant) {
+        for eid in self.probes.take_doubts() {
+            self.out.counters.cache_dead_verified = self.out.counters.cache_dead_verified.saturating_add(1);
+            self.requests
+                .ask(now, &self.config, eid, None, Reason::Verify, &mut self.out);
         }
     }
 

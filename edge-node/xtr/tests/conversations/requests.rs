@@ -91,7 +91,7 @@ fn a_record_that_claims_too_much_is_refused() {
     let (_, _, request) = lab.request();
     lab.clean();
     lab.map_reply(request.nonce, &[mapping("[7]0.0.0.0/0", &["203.0.113.66"])]);
-    lab.map_reply(request.nonce, &[mapping("[7]0.0.0.0/5", &["203.0.113.66"])]);
+    lab.map_reply(request.nonce, &[mapping("[7]8.0.0.0/7", &["203.0.113.66"])]);
     lab.moved(&[("map_reply_overclaim", 2)]);
     assert!(lab.events.is_empty());
 }
@@ -161,7 +161,7 @@ fn ten_tries_then_a_pause_of_thirty_seconds() {
     let Some(Event::ResolveFailed { until, .. }) = lab.events.last() else {
         panic!()
     };
-    assert_eq!(*until, lab.now + seconds(30));
+    assert!(*until > lab.now + millis(29_980) && *until <= lab.now + seconds(30));
     lab.moved(&[
         ("map_request_sent", 10),
         ("map_request_repeated", 9),
