@@ -33,8 +33,23 @@ struct Prefix {
     acknowledged: Option<Instant>,
     /// It is being withdrawn.
     leaving: bool,
+    /// Not acknowledged since it became ours. Our claim is newer than what the Map-Server may remember: that the prefix
+    /// went from us to another xTR, and that we have not withdrawn it since. Such a memory is cleared by a withdrawal
+    /// ahead of the registration.
+    claim: Claim,
     /// The message under way that carries it.
     message: Option<u64>,
+}
+
+/// How a prefix that just became ours is claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Claim {
+    /// It was acknowledged once: a refusal from now on is the last word of somebody else.
+    Settled,
+    /// Being registered for the first time.
+    Fresh,
+    /// That was refused: being withdrawn, to be registered anew.
+    Clearing,
 }
 
 /// One Map-Server.
@@ -155,7 +170,7 @@ impl Registrations {
     }
 
     /// A Map-Notify with an outstanding nonce came; it is authentic.
-    pub(crate) fn acknowledged(&mut self, now: Instant, notify: &MapNotify, out: &mut Outbox) {
+    pub(crate) fn acknowledged(&mut self, cx: &mut Context<'_>, notify: &MapNotify) {
         let Some(id) = self.by_nonce.get(&notify.nonce).copied() else {
             return;
         };
@@ -168,24 +183,37 @@ impl Registrations {
             .iter()
             .filter_map(|record| record.prefix().ok())
             .collect();
+        let mut next = BTreeSet::new();
         for prefix in message.prefixes {
             let Some(entry) = server.prefixes.get_mut(&prefix) else {
                 continue;
             };
             entry.message = None;
-            let state = match (entry.leaving, named.contains(&prefix)) {
-                (true, _) => RegistrationState::Deregistered,
-                (false, true) => {
-                    entry.acknowledged = Some(now);
+            let state = match (entry.leaving, entry.claim, named.contains(&prefix)) {
+                (true, _, _) => RegistrationState::Deregistered,
+                (false, Claim::Clearing, _) => {
+                    entry.claim = Claim::Settled;
+                    next.insert(prefix);
+                    RegistrationState::Pending
+                }
+                (false, _, true) => {
+                    entry.claim = Claim::Settled;
+                    entry.acknowledged = Some(cx.now);
                     RegistrationState::Registered
                 }
-                (false, false) => RegistrationState::Refused("the Map-Notify leaves it out".to_owned()),
+                (false, Claim::Fresh, false) => {
+                    entry.claim = Claim::Clearing;
+                    next.insert(prefix);
+                    RegistrationState::Pending
+                }
+                (false, Claim::Settled, false) => RegistrationState::Refused("the Map-Notify leaves it out".to_owned()),
             };
-            entry.become_state(message.server, prefix, state, out);
+            entry.become_state(message.server, prefix, state, cx.out);
             if entry.leaving {
                 server.prefixes.remove(&prefix);
             }
         }
+        self.send(cx, message.server, next, None);
     }
 
     /// Says every state once more.
@@ -324,8 +352,12 @@ impl Registrations {
         for prefix in prefixes {
             let mapping = cx.database.table.get(&prefix).copied();
             let leaving = mapping.is_none() || cx.config.map_servers.iter().all(|other| other.address != address);
+            let clearing = server
+                .prefixes
+                .get(&prefix)
+                .is_some_and(|entry| entry.claim == Claim::Clearing);
             let merge = mapping.is_some_and(|mapping| mapping.merge);
-            let record = compose::registration_record(cx.config, prefix, mapping.filter(|_| !leaving));
+            let record = compose::registration_record(cx.config, prefix, mapping.filter(|_| !leaving && !clearing));
             groups.entry((leaving, merge)).or_default().push((prefix, record));
         }
         for ((leaving, merge), records) in groups {
@@ -382,9 +414,13 @@ impl Registrations {
                     state: fresh.clone(),
                     acknowledged: None,
                     leaving,
+                    claim: Claim::Fresh,
                     message: None,
                 }
             });
+            if entry.leaving && !leaving {
+                entry.claim = Claim::Fresh;
+            }
             entry.leaving = leaving;
             entry.message = acknowledged.then_some(id);
             if !acknowledged {

@@ -348,7 +348,14 @@ impl Xtr {
                     return;
                 }
                 self.out.counters.map_notify_accepted = self.out.counters.map_notify_accepted.saturating_add(1);
-                self.registrations.acknowledged(now, &notify, &mut self.out);
+                let mut cx = Context {
+                    now,
+                    config: &self.config,
+                    database: &self.database,
+                    nonces: &mut self.nonces,
+                    out: &mut self.out,
+                };
+                self.registrations.acknowledged(&mut cx, &notify);
             }
             None => {
                 let peer = peer.clone();

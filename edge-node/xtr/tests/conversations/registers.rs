@@ -119,17 +119,44 @@ fn a_map_notify_with_another_key_or_a_flipped_bit_is_nothing() {
 
 #[test]
 fn a_prefix_that_the_map_notify_leaves_out_is_refused() {
-    let mut lab = Lab::new();
-    lab.serve(&["10.1.0.0/16", "10.2.0.0/16"]);
+    let mut lab = Lab::serving(&["10.1.0.0/16", "10.2.0.0/16"]);
+    lab.pass(seconds(61));
     let (_, register) = lab.registers().remove(0);
     lab.clean();
     lab.receive(at(MS), &map_notify(register.nonce, vec![record("10.2.0.0/16")], SECRET));
     let states = states(&lab);
     assert!(
-        matches!(&states[0], (p, RegistrationState::Refused(_)) if p == "[0]10.1.0.0/16"),
+        matches!(&states[..], [(p, RegistrationState::Refused(_))] if p == "[0]10.1.0.0/16"),
         "{states:?}"
     );
-    assert_eq!(states[1], ("[0]10.2.0.0/16".into(), RegistrationState::Registered));
+    lab.pass(seconds(50));
+    assert!(lab.sent.is_empty(), "whoever holds it now is not robbed of it");
+}
+
+/// A Map-Server remembers that a prefix went from us to another xTR, and refuses our late refreshes. When the prefix
+/// comes back to us, and our withdrawal was lost, that memory has to be cleared first.
+#[test]
+fn a_prefix_that_just_became_ours_and_is_refused_is_withdrawn_and_claimed_again() {
+    let mut lab = Lab::new();
+    lab.serve(&["10.1.0.0/16", "10.2.0.0/16"]);
+    let (_, register) = lab.registers().remove(0);
+    lab.receive(at(MS), &map_notify(register.nonce, vec![record("10.2.0.0/16")], SECRET));
+    let (_, withdrawal) = lab.registers().remove(0);
+    assert_eq!(withdrawal.records.len(), 1);
+    assert_eq!(withdrawal.records[0].ttl, Ttl::ZERO);
+    assert!(withdrawal.nonce > register.nonce);
+    // Lost, and repeated.
+    lab.pass(millis(1100));
+    let (_, withdrawal) = lab.registers().remove(0);
+    assert_eq!(withdrawal.records[0].ttl, Ttl::ZERO);
+    lab.notify_from(at(MS), &withdrawal, SECRET);
+    let (_, again) = lab.registers().remove(0);
+    assert_eq!(again.records[0].ttl, Ttl::DAY);
+    // Refused even so: that is somebody else's word, and it is final.
+    lab.events.clear();
+    lab.receive(at(MS), &map_notify(again.nonce, vec![], SECRET));
+    assert!(matches!(&states(&lab)[..], [(_, RegistrationState::Refused(_))]));
+    assert!(lab.sent.is_empty());
 }
 
 #[test]

@@ -91,7 +91,7 @@ fn a_record_that_claims_too_much_is_refused() {
     let (_, _, request) = lab.request();
     lab.clean();
     lab.map_reply(request.nonce, &[mapping("[7]0.0.0.0/0", &["203.0.113.66"])]);
-    lab.map_reply(request.nonce, &[mapping("[7]8.0.0.0/7", &["203.0.113.66"])]);
+    lab.map_reply(request.nonce, &[mapping("[7]10.0.0.0/7", &["203.0.113.66"])]);
     lab.moved(&[("map_reply_overclaim", 2)]);
     assert!(lab.events.is_empty());
 }
