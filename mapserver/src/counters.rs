@@ -124,8 +124,6 @@ counters! {
     unexpected_message => "unexpected-message",
     /// Bytes that are no message.
     malformed => "malformed",
-    /// Messages between ports of which neither is 4342.
-    wrong_port => "wrong-port",
     /// Acknowledgments dropped because the store failed to keep what they would have acknowledged.
     store_failed => "store-failed",
     /// Events dropped because nobody fetched them.

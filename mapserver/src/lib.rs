@@ -8,12 +8,29 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod answer;
 mod api;
+mod budget;
+mod clock;
 mod config;
 mod counters;
+mod directory;
+mod machine;
+mod negative;
+mod notify;
+mod prefix_key;
+mod register;
+mod registration;
+mod replay;
+mod request;
+pub mod store;
 
 pub use api::{Command, Event, RegistrationStatus, Transmit};
 pub use config::{
     ConfigError, Limits, MapServerConfig, NotifyPort, NotifyRetransmission, Secret, Site, SiteKey, SitePrefix,
 };
 pub use counters::Counters;
+pub use machine::MapServer;
+pub use prefix_key::PrefixKey;
+pub use registration::{Registrant, Registration, RegistrationKey, SiteTag, WallMillis};
+pub use replay::{KeyTag, NonceKey};
