@@ -12,9 +12,14 @@ const XTRS: usize = 10_000;
 fn ten_thousand_xtrs_register_and_none_is_lost() {
     let space: EidPrefix = "[7]10.0.0.0/8".parse().unwrap();
     let mut world = World::new(1, XTRS, Underlay::V4, &[space]);
-    world.network.weather = Weather { loss: 100, duplication: 20, ..Weather::FAIR };
-    let prefixes: Vec<EidPrefix> =
-        (0..XTRS).map(|n| format!("[7]10.{}.{}.0/24", n / 256, n % 256).parse().unwrap()).collect();
+    world.network.weather = Weather {
+        loss: 100,
+        duplication: 20,
+        ..Weather::FAIR
+    };
+    let prefixes: Vec<EidPrefix> = (0..XTRS)
+        .map(|n| format!("[7]10.{}.{}.0/24", n / 256, n % 256).parse().unwrap())
+        .collect();
     // Not all in one instant: a hundred each 50 ms.
     for (id, prefix) in prefixes.iter().enumerate() {
         world.give(*prefix, Some(id)).unwrap();
@@ -24,15 +29,32 @@ fn ten_thousand_xtrs_register_and_none_is_lost() {
     }
     world.pass(Duration::from_secs(60)).unwrap();
     let registered = world.server.registered(world.now);
-    let missing: Vec<_> = prefixes.iter().filter(|prefix| !registered.contains_key(prefix)).collect();
-    assert!(missing.is_empty(), "{} of {XTRS} are not registered: {:?}", missing.len(), missing.first());
+    let missing: Vec<_> = prefixes
+        .iter()
+        .filter(|prefix| !registered.contains_key(prefix))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "{} of {XTRS} are not registered: {:?}",
+        missing.len(),
+        missing.first()
+    );
     // From now on none may be missing at any time, with a tenth of all datagrams lost.
     for step in 0..12 {
         world.pass(Duration::from_secs(15)).unwrap();
-        assert_eq!(world.server.registered(world.now).len(), XTRS, "after {} s", 60 + 15 * (step + 1));
+        assert_eq!(
+            world.server.registered(world.now).len(),
+            XTRS,
+            "after {} s",
+            60 + 15 * (step + 1)
+        );
     }
     world.restart_server().unwrap();
-    assert_eq!(world.server.registered(world.now).len(), XTRS, "right after a kill of the Map-Server");
+    assert_eq!(
+        world.server.registered(world.now).len(),
+        XTRS,
+        "right after a kill of the Map-Server"
+    );
     world.pass(Duration::from_secs(60)).unwrap();
     let now = world.now;
     for node in &world.nodes {
@@ -40,7 +62,11 @@ fn ten_thousand_xtrs_register_and_none_is_lost() {
         assert_eq!(status.registrations.len(), 1);
         let one = &status.registrations[0];
         assert_eq!(one.state, RegistrationState::Registered, "node {}", node.id);
-        assert!(one.acknowledged_ago.is_some_and(|ago| ago < Duration::from_secs(130)), "node {}: {one:?}", node.id);
+        assert!(
+            one.acknowledged_ago.is_some_and(|ago| ago < Duration::from_secs(130)),
+            "node {}: {one:?}",
+            node.id
+        );
     }
     println!("{XTRS} xTRs, {:?}, {:?}", world.clock(), world.network.fate);
 }

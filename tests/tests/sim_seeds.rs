@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use weft_tests::sim;
 
 fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+    std::env::var(name)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
 
 #[test]
@@ -21,8 +23,12 @@ fn sim_thousand_seeds() {
     let first = number("WEFT_SIM_FIRST").unwrap_or(0);
     let count = number("WEFT_SIM_SEEDS").unwrap_or(1000);
     let next = AtomicU64::new(first);
-    let (actions, datagrams, lost, delivered) =
-        (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let (actions, datagrams, lost, delivered) = (
+        AtomicU64::new(0),
+        AtomicU64::new(0),
+        AtomicU64::new(0),
+        AtomicU64::new(0),
+    );
     let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let failures = std::sync::Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -53,7 +59,12 @@ fn sim_thousand_seeds() {
         }
     });
     let failures = failures.into_inner().expect("no holder panics");
-    assert!(failures.is_empty(), "{} seeds failed:\n{}", failures.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} seeds failed:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
     println!(
         "{count} seeds from {first}: {} actions, {} datagrams, {} of them lost, {} data packets delivered at the end",
         actions.into_inner(),

@@ -34,11 +34,17 @@ impl Model {
 
     /// What `node` owns.
     pub fn owned_by(&self, node: NodeId) -> Vec<EidPrefix> {
-        self.owners.iter().filter(|(_, owner)| **owner == Some(node)).map(|(prefix, _)| *prefix).collect()
+        self.owners
+            .iter()
+            .filter(|(_, owner)| **owner == Some(node))
+            .map(|(prefix, _)| *prefix)
+            .collect()
     }
 
     /// Whether `node` owned something inside `prefix` at some time: if not, a mapping that leads there is a lie.
     pub fn ever_owned(&self, prefix: &EidPrefix, node: NodeId) -> bool {
-        self.ever.iter().any(|(owned, nodes)| prefix.covers(owned) && nodes.contains(&node))
+        self.ever
+            .iter()
+            .any(|(owned, nodes)| prefix.covers(owned) && nodes.contains(&node))
     }
 }

@@ -24,8 +24,12 @@ pub struct Weather {
 
 impl Weather {
     /// Nothing is lost; delays stay.
-    pub const FAIR: Self =
-        Self { loss: 0, duplication: 0, delay: Duration::from_millis(2), jitter: Duration::from_millis(10) };
+    pub const FAIR: Self = Self {
+        loss: 0,
+        duplication: 0,
+        delay: Duration::from_millis(2),
+        jitter: Duration::from_millis(10),
+    };
 }
 
 /// One datagram on its way.
@@ -92,7 +96,11 @@ impl Network {
     /// Sends a datagram, or loses it.
     pub fn send(&mut self, now: Instant, rng: &mut StdRng, datagram: Datagram) {
         self.fate.sent += 1;
-        let copies = if rng.random_range(0..1000) < self.weather.duplication { 2 } else { 1 };
+        let copies = if rng.random_range(0..1000) < self.weather.duplication {
+            2
+        } else {
+            1
+        };
         for _ in 0..copies {
             if rng.random_range(0..1000) < self.weather.loss {
                 self.fate.lost += 1;
@@ -100,7 +108,8 @@ impl Network {
             }
             let jitter = Duration::from_micros(rng.random_range(0..=self.weather.jitter.as_micros() as u64));
             self.last += 1;
-            self.underway.push(Reverse((now + self.weather.delay + jitter, self.last)));
+            self.underway
+                .push(Reverse((now + self.weather.delay + jitter, self.last)));
             self.datagrams.insert(self.last, datagram.clone());
         }
     }
@@ -114,7 +123,9 @@ impl Network {
     pub fn receive(&mut self, now: Instant) -> Option<Datagram> {
         while self.next()? <= now {
             let Reverse((_, number)) = self.underway.pop()?;
-            let Some(datagram) = self.datagrams.remove(&number) else { continue };
+            let Some(datagram) = self.datagrams.remove(&number) else {
+                continue;
+            };
             if self.side(datagram.from.ip()) == self.side(datagram.to.ip()) {
                 self.fate.delivered += 1;
                 return Some(datagram);

@@ -71,7 +71,10 @@ impl Data {
             four if four.len() == 4 => IpAddr::from(<[u8; 4]>::try_from(four).ok()?),
             sixteen => IpAddr::from(<[u8; 16]>::try_from(sixteen).ok()?),
         };
-        Some(Self { eid: Eid::new(instance_id, address), sender })
+        Some(Self {
+            eid: Eid::new(instance_id, address),
+            sender,
+        })
     }
 }
 
@@ -166,7 +169,9 @@ impl Node {
             .filter(|locator| locator.is_usable() && !self.down.contains(&locator.rloc))
             .filter_map(|locator| Some((locator, self.address_towards(locator.rloc.address)?)))
             .min_by_key(|(locator, _)| (locator.priority, locator.rloc));
-        let Some((locator, source)) = chosen else { return Outbound::NoLocator };
+        let Some((locator, source)) = chosen else {
+            return Outbound::NoLocator;
+        };
         let rloc = locator.rloc;
         self.sent_to.insert(rloc);
         Outbound::Sent(Datagram {
@@ -217,7 +222,9 @@ impl Node {
         }
         let mut datagrams = Vec::new();
         while let Some(transmit) = self.machine.poll_transmit() {
-            let source = transmit.source.or_else(|| self.address_towards(transmit.destination.ip()));
+            let source = transmit
+                .source
+                .or_else(|| self.address_towards(transmit.destination.ip()));
             let Some(source) = source else { continue };
             datagrams.push(Datagram {
                 from: SocketAddr::new(source, CONTROL_PORT),

@@ -75,8 +75,10 @@ fn instance(number: u32) -> InstanceId {
 /// Two tenants with the very same addresses, hosts and blocks of both families.
 fn build(seed: u64) -> (World, Vec<EidPrefix>) {
     let parse = |text: String| text.parse::<EidPrefix>().expect("a literal prefix");
-    let space: Vec<EidPrefix> =
-        [1, 2].iter().flat_map(|i| [parse(format!("[{i}]10.0.0.0/8")), parse(format!("[{i}]fd00::/16"))]).collect();
+    let space: Vec<EidPrefix> = [1, 2]
+        .iter()
+        .flat_map(|i| [parse(format!("[{i}]10.0.0.0/8")), parse(format!("[{i}]fd00::/16"))])
+        .collect();
     // The size of a world is part of its seed, and must not disturb the rest of its chance.
     let size = 8 + (seed % 7) as usize;
     let underlay = match seed % 3 {
@@ -144,7 +146,9 @@ fn trouble(world: &mut World, prefixes: &[EidPrefix]) -> Result<u64, Violation> 
             70..80 => world.restart_server()?,
             80..88 => {
                 let count = world.rng.random_range(1..=3);
-                let away: Vec<NodeId> = (0..count).map(|_| world.rng.random_range(0..world.nodes.len())).collect();
+                let away: Vec<NodeId> = (0..count)
+                    .map(|_| world.rng.random_range(0..world.nodes.len()))
+                    .collect();
                 world.partition(&away);
             }
             88..96 => world.heal(),
@@ -190,7 +194,10 @@ fn check_registrations(world: &mut World) -> Result<(), Violation> {
         }
         if status.registrations.len() != world.nodes[id].intent.len() {
             let mine = world.nodes[id].intent.len();
-            world.break_rule(format!("node {id} serves {mine} prefixes, registered {}", status.registrations.len()));
+            world.break_rule(format!(
+                "node {id} serves {mine} prefixes, registered {}",
+                status.registrations.len()
+            ));
         }
     }
     world.checked(())
@@ -202,21 +209,34 @@ fn check_deliveries(world: &mut World) -> Result<(), Violation> {
     world.pass(Duration::from_secs(JUDGED))?;
     let deliveries = world.deliveries.clone();
     if deliveries.stray > 0 {
-        world.break_rule(format!("{} packets still go to nodes that do not serve their EID", deliveries.stray));
+        world.break_rule(format!(
+            "{} packets still go to nodes that do not serve their EID",
+            deliveries.stray
+        ));
     }
     for id in 0..world.nodes.len() {
         for eid in world.nodes[id].wants.clone() {
-            let owner = world.model.owners().find(|(prefix, _)| prefix.contains(&eid)).and_then(|(_, owner)| owner);
+            let owner = world
+                .model
+                .owners()
+                .find(|(prefix, _)| prefix.contains(&eid))
+                .and_then(|(_, owner)| owner);
             let delivered = deliveries.delivered.get(&(id, eid)).copied().unwrap_or(0);
             let negative = deliveries.negative.get(&(id, eid)).copied().unwrap_or(0);
             match owner {
                 Some(owner) if delivered + 1 < JUDGED => world.break_rule(format!(
                     "{delivered} of {JUDGED} packets of node {id} to {eid} at node {owner} arrived, {negative} were \
                      dropped as negative; its table: {:?}",
-                    world.nodes[id].table.iter().filter(|(prefix, _)| prefix.contains(&eid)).collect::<Vec<_>>(),
+                    world.nodes[id]
+                        .table
+                        .iter()
+                        .filter(|(prefix, _)| prefix.contains(&eid))
+                        .collect::<Vec<_>>(),
                 )),
                 None if delivered > 0 => {
-                    world.break_rule(format!("{delivered} packets of node {id} to {eid} arrived, and it is nobody's"));
+                    world.break_rule(format!(
+                        "{delivered} packets of node {id} to {eid} arrived, and it is nobody's"
+                    ));
                 }
                 _ => {}
             }
@@ -241,10 +261,14 @@ fn check_lookups(world: &mut World, prefixes: &[EidPrefix]) -> Result<(), Violat
             world.break_rule(format!("node {id} looked {eid} of {owner:?} up and got {result:?}"));
             continue;
         };
-        let Some(mapping) = answer.mappings.iter().find(|mapping| mapping.prefix.contains(&eid)) else { continue };
+        let Some(mapping) = answer.mappings.iter().find(|mapping| mapping.prefix.contains(&eid)) else {
+            continue;
+        };
         match owner {
             None if !mapping.is_negative() => {
-                world.break_rule(format!("node {id} looked {eid} up, which is nobody's, and got {mapping:?}"));
+                world.break_rule(format!(
+                    "node {id} looked {eid} up, which is nobody's, and got {mapping:?}"
+                ));
             }
             Some(owner) => {
                 let mut expected: Vec<_> = world.nodes[owner].addresses().collect();
@@ -267,7 +291,10 @@ fn check_bounds(world: &mut World, prefixes: &[EidPrefix]) -> Result<(), Violati
         let status = world.nodes[id].machine.status(world.now);
         let known = status.map_cache.len();
         if known > prefixes.len() {
-            world.break_rule(format!("node {id} caches {known} mappings of {} prefixes", prefixes.len()));
+            world.break_rule(format!(
+                "node {id} caches {known} mappings of {} prefixes",
+                prefixes.len()
+            ));
         }
         let rlocs: usize = world.nodes.iter().map(|node| node.addresses().count()).sum();
         if status.locators.len() > rlocs {

@@ -231,7 +231,14 @@ impl World {
         let number = self.lookups;
         let now = self.now;
         if let Some(node) = self.nodes.get_mut(id) {
-            node.machine.handle_command(now, Command::Lookup { id: number, eid, resolver: None });
+            node.machine.handle_command(
+                now,
+                Command::Lookup {
+                    id: number,
+                    eid,
+                    resolver: None,
+                },
+            );
         }
         self.settle(id);
         number
@@ -242,11 +249,16 @@ impl World {
         let end = self.now + time;
         loop {
             let alarm = self.alarms.peek().map(|Reverse((at, _))| *at);
-            let next = [self.network.next(), alarm, self.server.poll_timeout(), Some(self.next_second)]
-                .into_iter()
-                .flatten()
-                .min()
-                .unwrap_or(end);
+            let next = [
+                self.network.next(),
+                alarm,
+                self.server.poll_timeout(),
+                Some(self.next_second),
+            ]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(end);
             if next > end {
                 self.now = end;
                 return self.checked(());
@@ -313,19 +325,24 @@ impl World {
             self.settle_server();
             return;
         }
-        let Some(id) = self.by_address.get(&to).copied() else { return };
+        let Some(id) = self.by_address.get(&to).copied() else {
+            return;
+        };
         let now = self.now;
         let Some(node) = self.nodes.get_mut(id) else { return };
         match datagram.to.port() {
             CONTROL_PORT => node.machine.handle_datagram(now, datagram.from, to, &datagram.payload),
             DATA_PORT => {
-                let Some(data) = Data::decode(&datagram.payload) else { return };
+                let Some(data) = Data::decode(&datagram.payload) else {
+                    return;
+                };
                 if node.serves(&data.eid) {
                     *self.deliveries.delivered.entry((data.sender, data.eid)).or_default() += 1;
                 } else {
                     self.deliveries.stray += 1;
                     let to = Rloc::new(datagram.from.ip());
-                    node.machine.handle_command(now, Command::SolicitMapRequest { eid: data.eid, to });
+                    node.machine
+                        .handle_command(now, Command::SolicitMapRequest { eid: data.eid, to });
                 }
             }
             _ => {}
@@ -380,14 +397,26 @@ impl World {
 
     /// A mapping leads only to nodes that own, or owned, something in that prefix of that Instance-ID.
     fn check_installed(&mut self, id: NodeId, mapping: &Mapping) {
-        self.note(|| format!("node {id} learns {} -> {:?}", mapping.prefix, mapping.locators.iter().map(|l| l.rloc.to_string()).collect::<Vec<_>>()));
+        self.note(|| {
+            format!(
+                "node {id} learns {} -> {:?}",
+                mapping.prefix,
+                mapping.locators.iter().map(|l| l.rloc.to_string()).collect::<Vec<_>>()
+            )
+        });
         for locator in &mapping.locators {
             let Some(owner) = self.by_address.get(&locator.rloc.address).copied() else {
-                self.break_rule(format!("node {id} learned {} at {}, which is nobody", mapping.prefix, locator.rloc));
+                self.break_rule(format!(
+                    "node {id} learned {} at {}, which is nobody",
+                    mapping.prefix, locator.rloc
+                ));
                 continue;
             };
             if !self.model.ever_owned(&mapping.prefix, owner) {
-                self.break_rule(format!("node {id} learned {} at node {owner}, which never had it", mapping.prefix));
+                self.break_rule(format!(
+                    "node {id} learned {} at node {owner}, which never had it",
+                    mapping.prefix
+                ));
             }
         }
     }
@@ -401,9 +430,11 @@ impl World {
     pub fn checked<T>(&mut self, value: T) -> Result<T, Violation> {
         match self.violation.take() {
             None => Ok(value),
-            Some(what) => {
-                Err(Violation { at: self.clock(), what, trace: self.trace.iter().cloned().collect() })
-            }
+            Some(what) => Err(Violation {
+                at: self.clock(),
+                what,
+                trace: self.trace.iter().cloned().collect(),
+            }),
         }
     }
 }
@@ -412,7 +443,16 @@ impl World {
 fn node_config(id: NodeId, underlay: Underlay) -> Config {
     let [_, high, middle, low] = u32::try_from(id + 1).unwrap_or(0).to_be_bytes();
     let v4 = IpAddr::from([100, 64 + high, middle, low]);
-    let v6 = IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, u16::from_be_bytes([high, middle]), u16::from(low)));
+    let v6 = IpAddr::from(Ipv6Addr::new(
+        0x2001,
+        0xdb8,
+        0,
+        0,
+        0,
+        0,
+        u16::from_be_bytes([high, middle]),
+        u16::from(low),
+    ));
     let both = id.is_multiple_of(2);
     let addresses = match underlay {
         Underlay::Dual => vec![v4, v6],
@@ -435,7 +475,10 @@ fn node_config(id: NodeId, underlay: Underlay) -> Config {
             proxy_reply: false,
             want_map_notify: true,
         }],
-        locators: addresses.into_iter().map(|address| Locator::new(Rloc::new(address), 1, 100)).collect(),
+        locators: addresses
+            .into_iter()
+            .map(|address| Locator::new(Rloc::new(address), 1, 100))
+            .collect(),
         timers: Timers::default(),
         limits: Limits::default(),
     }
