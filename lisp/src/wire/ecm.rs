@@ -105,7 +105,8 @@ impl Ecm {
         if let Some(security) = &self.security {
             security.write(writer);
         }
-        let most = usize::from(u16::MAX - IPV4_HEADER - UDP_HEADER);
+        let ip_header = if self.destination.is_ipv4() { IPV4_HEADER } else { 0 };
+        let most = usize::from(u16::MAX - ip_header - UDP_HEADER);
         let payload = if self.payload.len() > most {
             writer.fault(EncodeError::TooLong {
                 what: "encapsulated message",

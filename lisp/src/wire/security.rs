@@ -168,7 +168,7 @@ impl MapReplySecurity {
         writer.bytes(&[LISP_SEC, 0, 0, 0]);
         self.eid_ad.write(writer);
         write_ad(writer, "PKT-AD", self.packet_ad.hmac_id, |writer| {
-            writer.bytes(&self.packet_ad.hmac)
+            writer.bytes(&self.packet_ad.hmac);
         });
     }
 }
