@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lisp::EidPrefix;
-use weft_tests::sim::{Underlay, Weather, World};
+use weft_tests::sim::{self, Underlay, Weather, World};
 use xtr::RegistrationState;
 
 const XTRS: usize = 10_000;
@@ -56,6 +56,20 @@ fn ten_thousand_xtrs_register_and_none_is_lost() {
         "right after a kill of the Map-Server"
     );
     world.pass(Duration::from_secs(60)).unwrap();
+    let acknowledged = |world: &World, within: u64| {
+        let late = |node: &&sim::Node| {
+            let status = node.machine.status(world.now);
+            assert_eq!(status.registrations.len(), 1);
+            status.registrations[0]
+                .acknowledged_ago
+                .is_none_or(|ago| ago > Duration::from_secs(within))
+        };
+        world.nodes.iter().filter(late).count()
+    };
+    assert_eq!(acknowledged(&world, 130), 0, "acknowledged within two refreshes");
+    world.network.weather = Weather::FAIR;
+    world.pass(Duration::from_secs(65)).unwrap();
+    assert_eq!(acknowledged(&world, 61), 0, "acknowledged within one refresh");
     let now = world.now;
     for node in &world.nodes {
         let status = node.machine.status(now);

@@ -3,6 +3,7 @@
 //!
 //! Everything follows from one number. `README.md` beside this file says how to replay a failure.
 
+pub mod attack;
 pub mod model;
 pub mod network;
 pub mod node;
@@ -10,6 +11,7 @@ pub mod server;
 pub mod story;
 pub mod world;
 
+pub use attack::Attacker;
 pub use model::{Model, NodeId};
 pub use network::{Datagram, Network, Weather};
 pub use node::Node;

@@ -6,10 +6,10 @@ use lisp::{Eid, EidPrefix, InstanceId};
 use rand::RngExt;
 use xtr::RegistrationState;
 
-use super::{NodeId, Underlay, Violation, Weather, World};
+use super::{Attacker, NodeId, Underlay, Violation, Weather, World};
 
 /// How long guests move, processes die and the underlay falls apart.
-const TROUBLE: Duration = Duration::from_secs(45);
+const TROUBLE: Duration = Duration::from_secs(60);
 /// After that: longer than a registration that nobody withdrew (3 min), than a short negative answer (1 min), than any
 /// pause or back-off of a minute.
 const QUIET: Duration = Duration::from_secs(190);
@@ -45,10 +45,12 @@ pub fn run(seed: u64, tracing: bool) -> Result<Summary, Violation> {
         world.give(*prefix, Some(owner))?;
     }
     world.pass(Duration::from_secs(5))?;
+    world.attacker = Some(Attacker::default());
     let actions = trouble(&mut world, &prefixes)?;
     world.heal();
     world.network.weather = Weather::FAIR;
     world.traffic = false;
+    // The attacker stays.
     world.pass(QUIET)?;
     check_registrations(&mut world)?;
     world.traffic = true;
@@ -56,6 +58,9 @@ pub fn run(seed: u64, tracing: bool) -> Result<Summary, Violation> {
     check_deliveries(&mut world)?;
     world.traffic = false;
     check_lookups(&mut world, &prefixes)?;
+    // Its last SMRs are being obeyed still.
+    world.attacker = None;
+    world.pass(Duration::from_secs(5))?;
     check_bounds(&mut world, &prefixes)?;
     let fate = world.network.fate;
     Ok(Summary {
@@ -80,7 +85,7 @@ fn build(seed: u64) -> (World, Vec<EidPrefix>) {
         .flat_map(|i| [parse(format!("[{i}]10.0.0.0/8")), parse(format!("[{i}]fd00::/16"))])
         .collect();
     // The size of a world is part of its seed, and must not disturb the rest of its chance.
-    let size = 8 + (seed % 7) as usize;
+    let size = 8 + (seed % 9) as usize;
     let underlay = match seed % 3 {
         0 => Underlay::Dual,
         1 => Underlay::V4,
@@ -99,7 +104,7 @@ fn build(seed: u64) -> (World, Vec<EidPrefix>) {
         }
     }
     for id in 0..world.nodes.len() {
-        for _ in 0..4 {
+        for _ in 0..5 {
             let choice = world.rng.random_range(0..prefixes.len());
             let wanted = prefixes[choice];
             let eid = Eid::new(wanted.instance_id(), wanted.net().addr());

@@ -14,7 +14,7 @@ use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use xtr::{Command, Config, Limits, MapServerPeer, Secret, Timers};
 
 use super::{
-    Datagram, Model, Network, Node, NodeId, Weather,
+    Attacker, Datagram, Model, Network, Node, NodeId, Weather,
     node::{Data, Outbound},
     server::Server,
 };
@@ -94,6 +94,10 @@ pub struct World {
     pub tracing: bool,
     /// Whether data is sent each second.
     pub traffic: bool,
+    /// The Map-Server is dead: what is sent to it is lost.
+    pub server_dead: bool,
+    /// Somebody with bad intentions, while there is one.
+    pub attacker: Option<Attacker>,
     trace: VecDeque<String>,
     by_address: BTreeMap<IpAddr, NodeId>,
     alarms: BinaryHeap<Reverse<(Instant, NodeId)>>,
@@ -121,6 +125,8 @@ impl World {
             deliveries: Deliveries::default(),
             tracing: false,
             traffic: false,
+            server_dead: false,
+            attacker: None,
             trace: VecDeque::new(),
             by_address: BTreeMap::new(),
             alarms: BinaryHeap::new(),
@@ -276,7 +282,7 @@ impl World {
             self.deliver(&datagram);
             return;
         }
-        if self.server.poll_timeout().is_some_and(|at| at <= self.now) {
+        if !self.server_dead && self.server.poll_timeout().is_some_and(|at| at <= self.now) {
             self.server.handle_timeout(self.now);
             self.settle_server();
             return;
@@ -297,6 +303,7 @@ impl World {
             if self.traffic {
                 self.send_traffic();
             }
+            self.be_attacked();
         }
     }
 
@@ -318,11 +325,28 @@ impl World {
         }
     }
 
+    fn be_attacked(&mut self) {
+        let Some(attacker) = &self.attacker else { return };
+        let prefixes: Vec<EidPrefix> = self.model.owners().map(|(prefix, _)| prefix).collect();
+        for datagram in attacker.strike(&mut self.rng, &self.nodes, &prefixes) {
+            if self.tracing {
+                let line = describe(&datagram);
+                self.note(|| format!("attacker sends {line}"));
+            }
+            self.network.send(self.now, &mut self.rng, datagram);
+        }
+    }
+
     fn deliver(&mut self, datagram: &Datagram) {
+        if let Some(attacker) = &mut self.attacker {
+            attacker.hear(&mut self.rng, datagram);
+        }
         let to = datagram.to.ip();
         if to == SERVER_V4 || to == SERVER_V6 {
-            self.server.handle_datagram(self.now, datagram);
-            self.settle_server();
+            if !self.server_dead {
+                self.server.handle_datagram(self.now, datagram);
+                self.settle_server();
+            }
             return;
         }
         let Some(id) = self.by_address.get(&to).copied() else {
