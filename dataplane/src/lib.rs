@@ -3,8 +3,32 @@
 //! No async, no configuration files, no policy about *what* should be connected: all of that arrives as
 //! [`control::Change`]s. Read `pipeline.rs` first, then `docs/packet-path.md`.
 
+pub mod binding;
 pub mod buffer;
+pub mod bytes;
+pub mod capture;
+pub mod checksum;
+pub mod coalesce;
+pub mod connection;
 pub mod control;
+pub mod counters;
+pub mod decide;
 pub mod engine;
+pub mod flow;
+pub mod fragment;
+pub mod hash;
+pub mod limit;
+pub mod next_hop;
+pub mod parse;
+pub mod pending;
+pub mod pipeline;
 pub mod port;
+pub mod runs;
+pub mod seal;
+pub mod segment;
+pub mod stage;
+pub mod tables;
+pub mod trace;
+pub mod transmit;
 pub mod verdict;
+pub mod worker_state;

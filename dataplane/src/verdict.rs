@@ -130,15 +130,36 @@ drop_reasons! {
     RateLimited => "rate-limited",
 }
 
-/// What a stage says about a packet.
+/// How a packet ended that was not dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict<T = ()> {
-    /// On to the next stage.
-    Continue(T),
+pub enum Passed {
+    /// Encapsulated towards another node.
+    Encapsulated,
+    /// Handed to a guest port.
+    Delivered,
     /// Answered out of the port that it came from.
     Hairpin,
     /// It waits for a mapping.
-    Wait,
-    /// Gone, counted.
-    Drop(DropReason),
+    Waiting,
+    /// Handed to the node's own host.
+    Host,
+    /// Translated, and handed to the host's network.
+    LocalExit,
 }
+
+impl Passed {
+    /// The word for capture and trace.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Encapsulated => "encapsulated",
+            Self::Delivered => "delivered",
+            Self::Hairpin => "hairpin",
+            Self::Waiting => "waiting",
+            Self::Host => "host",
+            Self::LocalExit => "local-exit",
+        }
+    }
+}
+
+/// How a packet ended.
+pub type Outcome = Result<Passed, DropReason>;

@@ -1,0 +1,94 @@
+//! The flow table: what the stages decided for a five-tuple, so that the next packet of it goes straight to hop 8.
+
+use std::{hash::BuildHasher, sync::Arc};
+
+use crate::{
+    connection::{ConnectionRef, Translation},
+    hash::Seeded,
+    next_hop::NextHop,
+    parse::FlowKey,
+    tables::Network,
+};
+
+/// From the guest's point of view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// It leaves the guest.
+    Outbound,
+    /// It comes to the guest.
+    Inbound,
+}
+
+/// What happens to the packets of a flow.
+#[derive(Clone, Debug)]
+pub struct Rewrite {
+    /// The network that it was decided in.
+    pub network: Arc<Network>,
+    /// Where to.
+    pub next_hop: NextHop,
+    /// The connection that it belongs to, and whether it goes the way of the first packet. `None` for what belongs
+    /// to none (ICMP errors), which is never cached.
+    pub connection: Option<(ConnectionRef, bool)>,
+    /// New source (outbound) or destination (inbound).
+    pub translation: Option<Translation>,
+}
+
+impl Rewrite {
+    /// Whether everything that it was made from is still in force.
+    #[inline]
+    pub fn is_current(&self) -> bool {
+        !self.network.retired.is_raised() && self.next_hop.is_current()
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    key: FlowKey,
+    direction: Direction,
+    rewrite: Arc<Rewrite>,
+}
+
+/// A direct-mapped cache: two flows that meet in one slot take turns.
+#[derive(Debug)]
+pub struct FlowTable {
+    slots: Box<[Option<Entry>]>,
+    seed: Seeded,
+}
+
+/// Slots; a power of two.
+const SLOTS: usize = 1 << 14;
+
+impl FlowTable {
+    /// Empty, hashed with `seed`.
+    pub fn new(seed: Seeded) -> Self {
+        Self {
+            slots: (0..SLOTS).map(|_| None).collect(),
+            seed,
+        }
+    }
+
+    /// The flow's rewrite, while everything that it was made from is still in force.
+    #[inline]
+    pub fn lookup(&self, direction: Direction, key: &FlowKey) -> Option<&Arc<Rewrite>> {
+        let entry = self.slots.get(self.slot(direction, key))?.as_ref()?;
+        let hit = entry.key == *key && entry.direction == direction && entry.rewrite.is_current();
+        hit.then_some(&entry.rewrite)
+    }
+
+    /// Remembers a rewrite.
+    pub fn insert(&mut self, direction: Direction, key: FlowKey, rewrite: Arc<Rewrite>) {
+        let index = self.slot(direction, &key);
+        if let Some(slot) = self.slots.get_mut(index) {
+            *slot = Some(Entry {
+                key,
+                direction,
+                rewrite,
+            });
+        }
+    }
+
+    #[inline]
+    fn slot(&self, direction: Direction, key: &FlowKey) -> usize {
+        self.seed.hash_one((direction, key)) as usize & (SLOTS - 1)
+    }
+}

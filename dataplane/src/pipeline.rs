@@ -1,0 +1,457 @@
+//! One packet, ten hops. Read this file first; each hop names the file that does it.
+//!
+//! Outbound, a frame that a guest sent ([`outbound`]):
+//!
+//!  1. `port/` read it into a buffer with headroom; it may be a super-packet
+//!  2. `parse.rs` looks at it once; `stage/antispoof.rs` checks that the guest speaks for itself
+//!  3. `stage/gateway/` answers what is meant for the gateway: ARP, ND, DHCP, DNS, echo
+//!  4. `flow.rs`: a flow that is known goes to hop 8
+//!  5. `stage/policy.rs`: may it?
+//!  6. `stage/itr.rs`: where to? A guest here, another node, the host's network; or nowhere; or a miss
+//!  7. `stage/uplink.rs`: which locator, by which uplink
+//!  8. `transmit.rs` rewrites it: TTL, size, MSS, NAT; `segment.rs` cuts it while encapsulating
+//!  9. `seal/`: in place, once networks are sealed
+//! 10. the burst loop sends what lies in [`crate::engine::Output`]
+//!
+//! Inbound, a datagram that another node sent ([`inbound`]): 1. `port/udp.rs`, 2. data header (`lisp::wire`),
+//! 3. `seal/`, 4. `stage/etr.rs`, 5. `parse.rs`, 6. `flow.rs`, 7. `stage/policy.rs`, 8. `stage/etr.rs` again: whose,
+//! 9. guest-side headers and `coalesce.rs`, 10. the burst loop.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use lisp::{Rloc, wire::DataHeader};
+
+use crate::{
+    buffer::{DatagramRun, Offload, PacketBuf},
+    bytes::put,
+    checksum,
+    connection::{Translation, inside},
+    control::Event,
+    counters::Count,
+    decide::{self, Undecided},
+    flow::{Direction, Rewrite},
+    next_hop::NextHop,
+    parse::{ARP, ETHERNET, Ethernet, FlowKey, IPV4, IPV6, IpPacket},
+    pending::Waiter,
+    stage::{antispoof, etr, gateway, policy},
+    tables::{Network, Port, network::Local},
+    transmit::{transmit, write_ethernet},
+    verdict::{DropReason, Outcome, Passed},
+    worker_state::{Burst, Origin, Subject, Worker},
+};
+
+/// Scope of flow keys of packets from the host's network, which are not in any network of ours yet.
+pub const EXIT_SCOPE: u32 = u32::MAX;
+
+/// A frame that the guest of `port` sent.
+pub fn outbound(
+    worker: &mut Worker,
+    burst: &mut Burst<'_>,
+    port: &Arc<Port>,
+    network: &Arc<Network>,
+    frame: PacketBuf,
+) {
+    let mut packet = Some(frame);
+    let outcome = from_guest(worker, burst, port, network, &mut packet);
+    worker.ended(burst, &Origin::Guest(port), outcome);
+    burst.recycle(packet);
+}
+
+fn from_guest(
+    worker: &mut Worker,
+    burst: &mut Burst<'_>,
+    port: &Arc<Port>,
+    network: &Arc<Network>,
+    packet: &mut Option<PacketBuf>,
+) -> Outcome {
+    let frame = packet.as_mut().ok_or(DropReason::Malformed)?;
+    let bytes = frame.bytes();
+    worker.counters.port(port.config.id).rx.add(1, bytes.len());
+    worker
+        .capture
+        .begin(Some(port.config.id), &port.config.name, true, bytes, ETHERNET);
+    let ethernet = Ethernet::parse(bytes)?;
+    antispoof::check_frame(port, &ethernet, bytes)?;
+    let ip = match ethernet.ether_type {
+        ARP => None,
+        IPV4 | IPV6 => Some(IpPacket::parse(bytes, ETHERNET, &frame.offload)?),
+        _ => return Err(DropReason::UnknownEtherType),
+    };
+    if let Some(ip) = &ip {
+        if ip.key.family.ether_type() != ethernet.ether_type {
+            return Err(DropReason::Malformed);
+        }
+        worker.counters.port(port.config.id).rx.add(ip.segments() - 1, 0);
+        antispoof::check_packet(port, ip, bytes)?;
+    }
+    let mut answer = burst.pool.packet();
+    match gateway::answer(port, network, ip.as_ref(), bytes, &mut answer) {
+        gateway::Answer::Reply(count) => {
+            worker.counters.add(count, 1);
+            worker.counters.port(port.config.id).tx.add(1, answer.len());
+            burst.out.to_ports.push((port.config.id, answer));
+            return Ok(Passed::Hairpin);
+        }
+        gateway::Answer::None(reason) => {
+            burst.pool.recycle_packet(answer);
+            return Err(reason);
+        }
+        gateway::Answer::NotForGateway => burst.pool.recycle_packet(answer),
+    }
+    let ip = ip.ok_or(DropReason::GatewayConsumed)?;
+    forward(
+        worker,
+        burst,
+        Subject {
+            origin: Origin::Guest(port),
+            network,
+            ip,
+        },
+        packet,
+    )
+}
+
+/// A packet that the node's own host in `network` sent; it starts at its IP header.
+pub fn from_host(worker: &mut Worker, burst: &mut Burst<'_>, network: &Arc<Network>, packet: PacketBuf) {
+    let mut packet = Some(packet);
+    let origin = Origin::Host(network.config.id);
+    let parsed = packet
+        .as_ref()
+        .map(|packet| IpPacket::parse(packet.bytes(), 0, &packet.offload));
+    let outcome = match parsed {
+        Some(Ok(ip)) if network.config.host_addresses.contains(&ip.key.source_address()) => {
+            forward(worker, burst, Subject { origin, network, ip }, &mut packet)
+        }
+        Some(Ok(_)) => Err(DropReason::SpoofedSource),
+        Some(Err(reason)) => Err(reason),
+        None => Err(DropReason::Malformed),
+    };
+    worker.ended(burst, &origin, outcome);
+    burst.recycle(packet);
+}
+
+/// Hops 4 to 10 outbound.
+fn forward(
+    worker: &mut Worker,
+    burst: &mut Burst<'_>,
+    mut subject: Subject<'_>,
+    packet: &mut Option<PacketBuf>,
+) -> Outcome {
+    subject.ip.key.scope = subject.network.config.id.0;
+    worker
+        .fragments
+        .complete(&mut subject.ip.key, subject.ip.fragment, burst.now)?;
+    let bytes = packet.as_ref().map_or(&[][..], PacketBuf::bytes);
+    let rewrite = match rewrite(worker, burst, Direction::Outbound, &subject, bytes) {
+        Ok(rewrite) => rewrite,
+        Err(Undecided::Drop(reason)) => return Err(reason),
+        Err(Undecided::Miss) => return wait(worker, burst, &subject, packet),
+    };
+    transmit(worker, burst, &mut subject, packet, &rewrite)
+}
+
+/// Hops 4 to 7: the flow table's word, or the stages'.
+fn rewrite(
+    worker: &mut Worker,
+    burst: &mut Burst<'_>,
+    direction: Direction,
+    subject: &Subject<'_>,
+    bytes: &[u8],
+) -> Result<Arc<Rewrite>, Undecided> {
+    let (key, flags) = (&subject.ip.key, subject.ip.tcp_flags);
+    if !subject.ip.opens_tcp()
+        && let Some(known) = worker.flows.lookup(direction, key)
+        && let Some((connection, forward)) = known.connection
+        && worker.connections.touch(connection, forward, flags, burst.now)
+    {
+        worker.counters.add(Count::FlowHits, 1);
+        return Ok(Arc::clone(known));
+    }
+    worker.counters.add(Count::FlowMisses, 1);
+    let decision = decide::decide(worker, burst.snapshot, direction, subject, bytes, burst.now, &mut ());
+    if decision.as_ref().err() == Some(&Undecided::Drop(DropReason::PolicyDenied))
+        && let Some(connection) = decide::forbidden(worker, subject.network, key, burst.now)
+    {
+        worker.connections.remove(connection);
+        worker.counters.add(Count::ConnectionsClosed, 1);
+    }
+    let rewrite = Arc::new(decide::commit(
+        worker,
+        subject.network,
+        key,
+        flags,
+        decision?,
+        burst.now,
+    )?);
+    worker.fragments.remember(key, subject.ip.fragment, burst.now);
+    if rewrite.connection.is_some() {
+        worker.flows.insert(direction, *key, Arc::clone(&rewrite));
+    }
+    Ok(rewrite)
+}
+
+/// A miss: control is told, and the packet waits if there is room.
+fn wait(worker: &mut Worker, burst: &mut Burst<'_>, subject: &Subject<'_>, packet: &mut Option<PacketBuf>) -> Outcome {
+    let key = &subject.ip.key;
+    let eid = subject.network.eid(key.destination_address());
+    if worker.misses.allows(eid, burst.now) {
+        worker.counters.add(Count::MapCacheMisses, 1);
+        let source = subject.network.eid(key.source_address());
+        burst.out.events.push(Event::MapCacheMiss { eid, source });
+    }
+    let waiter = match subject.origin {
+        Origin::Guest(port) => Waiter::Port(port.config.id),
+        _ => Waiter::Host(subject.network.config.id),
+    };
+    let frame = packet.take().ok_or(DropReason::Malformed)?;
+    match worker.pending.push(eid, waiter, frame, burst.now) {
+        Ok(()) => Ok(Passed::Waiting),
+        Err(frame) => {
+            *packet = Some(frame);
+            Err(DropReason::PendingFull)
+        }
+    }
+}
+
+/// A packet whose mapping has come: hops 4 to 10 again.
+pub fn resume(worker: &mut Worker, burst: &mut Burst<'_>, from: Waiter, frame: PacketBuf) {
+    let mut packet = Some(frame);
+    let snapshot = burst.snapshot;
+    let (port, network) = match from {
+        Waiter::Port(id) => {
+            let port = snapshot.ports.get(&id);
+            (port, port.and_then(|port| snapshot.networks.get(&port.config.network)))
+        }
+        Waiter::Host(id) => (None, snapshot.networks.get(&id)),
+    };
+    let origin = match (port, from) {
+        (Some(port), _) => Origin::Guest(port),
+        (None, Waiter::Host(id)) => Origin::Host(id),
+        (None, Waiter::Port(_)) => Origin::Exit,
+    };
+    let l3 = if port.is_some() { ETHERNET } else { 0 };
+    let parsed = packet
+        .as_ref()
+        .map(|packet| IpPacket::parse(packet.bytes(), l3, &packet.offload));
+    let outcome = match (network, parsed) {
+        (Some(network), Some(Ok(ip))) => {
+            worker.counters.add(Count::Released, 1);
+            forward(worker, burst, Subject { origin, network, ip }, &mut packet)
+        }
+        (None, _) => Err(DropReason::UnknownNetwork),
+        _ => Err(DropReason::Malformed),
+    };
+    worker.ended(burst, &origin, outcome);
+    burst.recycle(packet);
+}
+
+/// A run of datagrams that came to our data port.
+pub fn inbound(worker: &mut Worker, burst: &mut Burst<'_>, run: &mut DatagramRun) {
+    worker.counters.uplink(run.uplink).rx.add(run.count(), run.len());
+    let from = Rloc {
+        address: run.remote.ip(),
+        port: run.remote.port(),
+    };
+    let origin = Origin::Mesh {
+        uplink: run.uplink,
+        from,
+        ttl: run.ttl,
+        tos: run.tos,
+    };
+    let remote = run.remote;
+    for datagram in run.datagrams_mut() {
+        let outcome = from_mesh(worker, burst, origin, remote, datagram);
+        worker.ended(burst, &origin, outcome);
+    }
+}
+
+fn from_mesh(
+    worker: &mut Worker,
+    burst: &mut Burst<'_>,
+    origin: Origin<'_>,
+    remote: SocketAddr,
+    datagram: &mut [u8],
+) -> Outcome {
+    let header = DataHeader::decode(datagram).map_err(|_| DropReason::LispTruncated)?;
+    let inner = datagram.get_mut(DataHeader::LEN..).ok_or(DropReason::LispTruncated)?;
+    let network = match etr::network(&header, burst.snapshot) {
+        Ok(network) => network,
+        Err(DropReason::ControlInData) => {
+            if worker.punts.take(burst.now) {
+                burst.out.events.push(Event::ControlInData {
+                    from: remote,
+                    payload: inner.to_vec(),
+                });
+            }
+            return Err(DropReason::ControlInData);
+        }
+        Err(reason) => return Err(reason),
+    };
+    worker.capture.begin(None, "", false, inner, 0);
+    let ip = IpPacket::parse(inner, 0, &Offload::default())?;
+    from_outside(worker, burst, Subject { origin, network, ip }, inner)
+}
+
+/// Hops 4 to 10 inbound.
+fn from_outside(worker: &mut Worker, burst: &mut Burst<'_>, mut subject: Subject<'_>, inner: &mut [u8]) -> Outcome {
+    let Origin::Mesh { from, ttl, tos, .. } = subject.origin else {
+        return Err(DropReason::Malformed);
+    };
+    let ecn = etr::ecn(subject.ip.tos, tos)?;
+    subject.ip.key.scope = subject.network.config.id.0;
+    worker
+        .fragments
+        .complete(&mut subject.ip.key, subject.ip.fragment, burst.now)?;
+    let rewrite = match rewrite(worker, burst, Direction::Inbound, &subject, inner) {
+        Ok(rewrite) => rewrite,
+        Err(Undecided::Drop(DropReason::UnservedEid)) => {
+            let eid = subject.network.eid(subject.ip.key.destination_address());
+            if worker.unserved.allows((eid, from), burst.now) {
+                burst.out.events.push(Event::UnservedEid { eid, from });
+            }
+            return Err(DropReason::UnservedEid);
+        }
+        Err(Undecided::Drop(reason)) => return Err(reason),
+        Err(Undecided::Miss) => return Err(DropReason::UnservedEid),
+    };
+    worker.counters.add(Count::Decapsulated, 1);
+    let (l3, family) = (subject.ip.l3, subject.ip.key.family);
+    let ttl = etr::ttl(&subject.ip, ttl);
+    if ttl != subject.ip.ttl {
+        checksum::set_ttl(inner, l3, family, ttl).ok_or(DropReason::Malformed)?;
+    }
+    if ecn != subject.ip.tos & 3 {
+        checksum::set_ecn(inner, l3, family, ecn).ok_or(DropReason::Malformed)?;
+    }
+    (subject.ip.ttl, subject.ip.tos) = (ttl, subject.ip.tos & !3 | ecn);
+    let mut frame = burst.pool.packet();
+    let packet = inner.get(..subject.ip.end).ok_or(DropReason::Malformed)?;
+    let NextHop::Guest(port) = &rewrite.next_hop else {
+        frame.set_len(packet.len());
+        let _ = put(frame.bytes_mut(), 0, packet);
+        return transmit(worker, burst, &mut subject, &mut Some(frame), &rewrite);
+    };
+    frame.set_len(ETHERNET + packet.len());
+    let _ = put(frame.bytes_mut(), ETHERNET, packet);
+    write_ethernet(&mut frame, port, family);
+    worker.counters.port(port.config.id).tx.add(1, frame.len());
+    let ip = subject.ip.moved(ETHERNET);
+    worker.coalescer.add(
+        port.config.id,
+        frame,
+        &ip,
+        &mut worker.counters,
+        (burst.pool, burst.out),
+    );
+    Ok(Passed::Delivered)
+}
+
+/// A packet from the host's network; it starts at its IP header.
+pub fn from_local_exit(worker: &mut Worker, burst: &mut Burst<'_>, packet: PacketBuf) {
+    let mut packet = Some(packet);
+    let outcome = from_exit(worker, burst, &mut packet);
+    worker.ended(burst, &Origin::Exit, outcome);
+    burst.recycle(packet);
+}
+
+fn from_exit(worker: &mut Worker, burst: &mut Burst<'_>, packet: &mut Option<PacketBuf>) -> Outcome {
+    let frame = packet.as_ref().ok_or(DropReason::Malformed)?;
+    let bytes = frame.bytes();
+    worker.capture.begin(None, "local-exit", false, bytes, 0);
+    let mut ip = IpPacket::parse(bytes, 0, &frame.offload)?;
+    worker.counters.exit().rx.add(ip.segments(), bytes.len());
+    ip.key.scope = EXIT_SCOPE;
+    worker.fragments.complete(&mut ip.key, ip.fragment, burst.now)?;
+    let known = worker.flows.lookup(Direction::Inbound, &ip.key).map(Arc::clone);
+    let hit = known.filter(|known| {
+        let connection = known.connection;
+        connection.is_some_and(|(name, forward)| worker.connections.touch(name, forward, ip.tcp_flags, burst.now))
+    });
+    let rewrite = match hit {
+        Some(rewrite) => rewrite,
+        None => {
+            let rewrite = Arc::new(untranslate(worker, burst, &ip, bytes)?);
+            worker.fragments.remember(&ip.key, ip.fragment, burst.now);
+            if rewrite.connection.is_some() {
+                worker.flows.insert(Direction::Inbound, ip.key, Arc::clone(&rewrite));
+            }
+            rewrite
+        }
+    };
+    let network = Arc::clone(&rewrite.network);
+    transmit(
+        worker,
+        burst,
+        &mut Subject {
+            origin: Origin::Exit,
+            network: &network,
+            ip,
+        },
+        packet,
+        &rewrite,
+    )
+}
+
+/// Finds whose connection a packet from outside answers, by its translated port.
+fn untranslate(worker: &mut Worker, burst: &Burst<'_>, ip: &IpPacket, bytes: &[u8]) -> Result<Rewrite, DropReason> {
+    let exit = burst.snapshot.exit.as_ref().ok_or(DropReason::NoLocalExit)?;
+    if decide::outside_address(exit, ip.key.family) != Some(ip.key.destination) {
+        return Err(DropReason::NatNoState);
+    }
+    // An ICMP error speaks of a packet that went out: its source is the translated one.
+    let seen = match ip.is_icmp_error() {
+        true => policy::quoted_key(bytes, ip)
+            .ok_or(DropReason::IcmpUnrelated)?
+            .reversed(),
+        false => ip.key,
+    };
+    if seen.destination != ip.key.destination {
+        return Err(DropReason::NatNoState);
+    }
+    let own = worker
+        .connections
+        .bindings
+        .inside(seen.family, seen.protocol, seen.destination_port);
+    let own = own.ok_or(DropReason::NatNoState)?;
+    let key = FlowKey {
+        scope: own.scope,
+        destination: own.address,
+        destination_port: own.port,
+        ..seen
+    };
+    let (connection, forward) = worker.connections.find(&key, burst.now).ok_or(DropReason::NatNoState)?;
+    if forward {
+        return Err(DropReason::NatNoState);
+    }
+    let network = burst.snapshot.networks.get(&crate::control::NetworkId(own.scope));
+    let network = network.ok_or(DropReason::UnknownNetwork)?;
+    let opening = worker
+        .connections
+        .get(connection)
+        .ok_or(DropReason::NatNoState)?
+        .opening;
+    if opening.policy_version != network.policy.version {
+        if !network.policy.first_match(&opening.key).is_some_and(|rule| rule.allow) {
+            worker.connections.remove(connection);
+            return Err(DropReason::PolicyDenied);
+        }
+        worker.connections.set_policy(connection, network.policy.version);
+    }
+    debug_assert_eq!(inside(&opening.key), own);
+    let Ok(Local::Port(port)) = etr::deliver(network, key.destination_address()) else {
+        return Err(DropReason::UnservedEid);
+    };
+    let error = ip.is_icmp_error();
+    if !error {
+        worker.connections.touch(connection, false, ip.tcp_flags, burst.now);
+    }
+    Ok(Rewrite {
+        network: Arc::clone(network),
+        next_hop: NextHop::Guest(port),
+        connection: (!error).then_some((connection, false)),
+        translation: Some(Translation {
+            address: own.address,
+            port: own.port,
+        }),
+    })
+}

@@ -1,0 +1,73 @@
+//! The ETR: what a data packet must be before a guest sees any of it (RFC 9300 §5.3, §7, §8).
+
+use std::{net::IpAddr, sync::Arc};
+
+use lisp::{InstanceId, wire::DataHeader};
+
+use crate::{
+    parse::{FlowKey, IpPacket},
+    stage::itr::is_forwardable,
+    tables::{Network, Snapshot, network::Local},
+    verdict::DropReason,
+};
+
+/// Which network a data header belongs to. Nonce, Locator-Status-Bits, echo-nonce and Map-Version are not used here
+/// (RFC 9300 §16 forbids them over the Internet) and are ignored, also when N and V are both set.
+pub fn network<'a>(header: &DataHeader, snapshot: &'a Snapshot) -> Result<&'a Arc<Network>, DropReason> {
+    if header.next_protocol.is_some() {
+        return Err(DropReason::LispNextProtocol);
+    }
+    if header.key_id.0 != 0 {
+        return Err(DropReason::LispSealed);
+    }
+    let instance_id = header.instance_id.unwrap_or(InstanceId::DEFAULT);
+    if instance_id == InstanceId::CONTROL {
+        return Err(DropReason::ControlInData);
+    }
+    let network = snapshot
+        .instances
+        .get(&instance_id)
+        .ok_or(DropReason::UnknownInstance)?;
+    if network.is_sealed() {
+        return Err(DropReason::ClearInSealed);
+    }
+    Ok(network)
+}
+
+/// Whether the inner source may send into this network from outside.
+pub fn check_source(network: &Network, key: &FlowKey) -> Result<(), DropReason> {
+    let source = key.source_address();
+    if is_forwardable(source) && !network.is_local(source) {
+        Ok(())
+    } else {
+        Err(DropReason::InnerSource)
+    }
+}
+
+/// Who of this node an inner destination is.
+pub fn deliver(network: &Network, destination: IpAddr) -> Result<Local, DropReason> {
+    if !is_forwardable(destination) {
+        return Err(DropReason::UnservedEid);
+    }
+    network.local(destination).ok_or(DropReason::UnservedEid)
+}
+
+/// TTL towards the guest: never more than either header's (RFC 9300 §5.3).
+pub fn ttl(ip: &IpPacket, outer: u8) -> u8 {
+    ip.ttl.min(outer)
+}
+
+/// ECN towards the guest from the inner and outer fields (RFC 6040 §4.2, figure 4).
+pub const fn ecn(inner: u8, outer: u8) -> Result<u8, DropReason> {
+    const NOT_ECT: u8 = 0;
+    const ECT1: u8 = 1;
+    const ECT0: u8 = 2;
+    const CE: u8 = 3;
+    match (inner & 3, outer & 3) {
+        (NOT_ECT, CE) => Err(DropReason::EcnNotCapable),
+        (NOT_ECT, _) => Ok(NOT_ECT),
+        (CE, _) | (_, CE) => Ok(CE),
+        (ECT0, ECT1) => Ok(ECT1),
+        (inner, _) => Ok(inner),
+    }
+}

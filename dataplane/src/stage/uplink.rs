@@ -1,0 +1,87 @@
+//! Which locator, out of which uplink: priority, then weight by flow hash, then health (RFC 9300 §11, RFC 9301 §5.4).
+
+use std::{net::IpAddr, sync::Arc};
+
+use lisp::wire::DataHeader;
+
+use crate::{
+    next_hop::{Destination, MeshHop},
+    parse::Family,
+    seal::Layout,
+    tables::{Mapping, Path, Uplinks},
+    verdict::DropReason,
+};
+
+/// Priority that forbids use.
+const NEVER: u8 = 255;
+/// UDP and LISP headers.
+const UDP_AND_LISP: u32 = 8 + DataHeader::LEN as u32;
+
+/// Chooses a locator of `mapping` for the flow, and an uplink towards it.
+pub fn choose(
+    mapping: &Arc<Mapping>,
+    uplinks: &Arc<Uplinks>,
+    header: [u8; DataHeader::LEN],
+    layout: Layout,
+    flow_hash: u32,
+) -> Result<MeshHop, DropReason> {
+    let usable = |path: &&Path| {
+        path.up && path.locator.reachable && path.locator.priority != NEVER && path.locator.rloc.is_usable()
+    };
+    let attached = |path: &&Path| {
+        let address = path.locator.rloc.address;
+        let ours = uplinks
+            .list
+            .iter()
+            .any(|uplink| uplink.config.addresses.contains(&address));
+        !ours && uplinks.towards(Family::of(address), flow_hash).is_some()
+    };
+    let candidates = || mapping.paths.iter().filter(usable).filter(attached);
+    let Some(best) = candidates().map(|path| path.locator.priority).min() else {
+        let any = mapping.paths.iter().any(|path| usable(&path));
+        return Err(if any {
+            DropReason::NoUplink
+        } else {
+            DropReason::NoLocator
+        });
+    };
+    let equals = || candidates().filter(|path| path.locator.priority == best);
+    let path = by_weight(equals, flow_hash).ok_or(DropReason::NoLocator)?;
+    let rloc = path.locator.rloc;
+    let (uplink, local) = uplinks
+        .towards(Family::of(rloc.address), flow_hash)
+        .ok_or(DropReason::NoUplink)?;
+    let link = uplink.config.mtu.min(path.mtu.unwrap_or(u32::MAX));
+    let outer = if matches!(rloc.address, IpAddr::V4(_)) { 20 } else { 40 };
+    let limit = link.saturating_sub(outer + UDP_AND_LISP) as usize;
+    Ok(MeshHop {
+        mapping: Arc::clone(mapping),
+        uplinks: Arc::clone(uplinks),
+        to: Destination {
+            uplink: uplink.config.id,
+            local,
+            remote: rloc.data_address(),
+            flow_hash,
+        },
+        header,
+        limit: limit.saturating_sub(layout.overhead()),
+    })
+}
+
+/// Spreads flows over equals by weight; all weights 0 means that the sender chooses (evenly, here).
+fn by_weight<'a, I: Iterator<Item = &'a Path>>(equals: impl Fn() -> I, hash: u32) -> Option<&'a Path> {
+    // The low bits choose the uplink and the source port.
+    let hash = u64::from(hash.rotate_left(16));
+    let total: u64 = equals().map(|path| u64::from(path.locator.weight)).sum();
+    if total == 0 {
+        let count = equals().count() as u64;
+        return equals().nth(hash.checked_rem(count)? as usize);
+    }
+    let mut at = hash % total;
+    equals().find(|path| {
+        let weight = u64::from(path.locator.weight);
+        let chosen = at < weight;
+        at = at.saturating_sub(weight);
+        chosen
+    })
+}

@@ -1,0 +1,32 @@
+//! A guest port as the stages see it.
+
+use std::net::IpAddr;
+
+use crate::{control::PortConfig, tables::Retired};
+
+/// A guest port.
+#[derive(Debug)]
+pub struct Port {
+    /// What control said.
+    pub config: PortConfig,
+    /// Raised when it is replaced or removed.
+    pub retired: Retired,
+}
+
+impl Port {
+    /// Whether the guest may use `address` as its own: one of its addresses, or one behind it.
+    #[inline]
+    pub fn owns(&self, address: IpAddr) -> bool {
+        self.config.addresses.contains(&address) || self.config.routed.iter().any(|net| net.contains(&address))
+    }
+
+    /// Whether `address` is one of the gateway's on this NIC.
+    #[inline]
+    pub fn is_gateway(&self, address: IpAddr) -> bool {
+        let gateway = &self.config.gateway;
+        match address {
+            IpAddr::V4(address) => gateway.ipv4.is_some_and(|(own, _)| own == address),
+            IpAddr::V6(address) => gateway.ipv6 == address,
+        }
+    }
+}
