@@ -17,6 +17,7 @@ mod counters;
 mod directory;
 mod machine;
 mod negative;
+pub mod net;
 mod notify;
 mod prefix_key;
 mod register;
