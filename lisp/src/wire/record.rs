@@ -99,6 +99,24 @@ impl EidRecord {
         self.locators.sort_by_cached_key(|locator| locator.rloc.sort_key());
     }
 
+    /// Reads one record with its locators from `bytes`, all of which must be used.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        let mut reader = Reader::new(bytes);
+        let record = Self::read(&mut reader)?;
+        reader.finish()?;
+        Ok(record)
+    }
+
+    /// The record alone, as it stands in a message; of more than 255 locators the first 255.
+    pub fn encode(&self) -> Vec<u8> {
+        Writer::clamped(|writer| self.write(writer))
+    }
+
+    /// The record alone, or what of it does not fit.
+    pub fn try_encode(&self) -> Result<Vec<u8>, EncodeError> {
+        Writer::checked(|writer| self.write(writer))
+    }
+
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         let ttl = Ttl(reader.u32("Record TTL")?);
         let count = reader.u8("Locator count")?;

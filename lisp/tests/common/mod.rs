@@ -6,6 +6,7 @@
 pub mod lcafs;
 pub mod messages;
 pub mod pcap;
+pub mod seeds;
 
 use std::net::IpAddr;
 
