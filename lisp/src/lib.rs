@@ -22,3 +22,8 @@ pub use eid::{Eid, EidPrefix, InstanceId, PrefixError};
 pub use mapping::{Locator, Mapping, NegativeAction, Ttl};
 pub use nonce::{Nonce, SiteId, XtrId};
 pub use rloc::{CONTROL_PORT, DATA_PORT, Rloc};
+
+/// The examples of the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -57,7 +57,7 @@ fn all_types_that_we_promise_are_among_the_samples() {
     );
 }
 
-/// With one exception that the format itself has: a Map-Notify without an I-bit that loses exactly its IDs.
+/// Also of a Map-Notify with IDs, because we mark them with the draft's I-bit.
 #[test]
 fn every_truncation_of_every_message_is_an_error() {
     for (name, bytes, _) in messages::samples() {

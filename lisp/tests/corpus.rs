@@ -30,12 +30,13 @@ fn every_file_goes_through_its_parser() {
 fn the_seeds_are_the_samples_of_today() {
     let stale: Vec<_> = common::seeds::seeds()
         .into_iter()
-        .filter(|(target, name, bytes)| {
-            std::fs::read(corpus().join(target).join(name)).ok().as_ref() != Some(bytes)
-        })
+        .filter(|(target, name, bytes)| std::fs::read(corpus().join(target).join(name)).ok().as_ref() != Some(bytes))
         .map(|(target, name, _)| format!("{target}/{name}"))
         .collect();
-    assert!(stale.is_empty(), "run `cargo run -p lisp --example fuzz_corpus`: {stale:?}");
+    assert!(
+        stale.is_empty(),
+        "run `cargo run -p lisp --example fuzz_corpus`: {stale:?}"
+    );
 }
 
 #[test]

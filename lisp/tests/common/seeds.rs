@@ -1,7 +1,7 @@
 //! The seeds of the fuzz corpora: the samples, each where its parser finds it.
 
-use lisp::wire::{DataHeader, EncryptionKeyId, Message};
 use lisp::InstanceId;
+use lisp::wire::{DataHeader, EncryptionKeyId, Message};
 
 use super::{lcafs, messages};
 
@@ -32,18 +32,48 @@ pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
     for (name, bytes, _) in lcafs::samples() {
         seeds.push(("address", name.to_owned(), bytes));
     }
-    for line in include_str!("../vectors/auth.txt").lines().filter(|line| !line.starts_with('#')) {
+    for line in include_str!("../vectors/auth.txt")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+    {
         let fields: Vec<&str> = line.split(' ').collect();
         seeds.push(("auth", fields[0].to_owned(), super::hex(fields[4])));
     }
     let clear = DataHeader::clear(InstanceId::new(7).unwrap());
     let headers = [
         ("clear", clear),
-        ("sealed", DataHeader { nonce: Some(0x00ab_cdef), key_id: EncryptionKeyId(1), ..clear }),
-        ("versions", DataHeader { map_version: Some((1, 2)), locator_status: Some(3), ..clear }),
-        ("gpe", DataHeader { next_protocol: Some(3), ..clear }),
+        (
+            "sealed",
+            DataHeader {
+                nonce: Some(0x00ab_cdef),
+                key_id: EncryptionKeyId(1),
+                ..clear
+            },
+        ),
+        (
+            "versions",
+            DataHeader {
+                map_version: Some((1, 2)),
+                locator_status: Some(3),
+                ..clear
+            },
+        ),
+        (
+            "gpe",
+            DataHeader {
+                next_protocol: Some(3),
+                ..clear
+            },
+        ),
         ("control", DataHeader::clear(InstanceId::CONTROL)),
-        ("bare", DataHeader { instance_id: None, locator_status: Some(1), ..clear }),
+        (
+            "bare",
+            DataHeader {
+                instance_id: None,
+                locator_status: Some(1),
+                ..clear
+            },
+        ),
     ];
     seeds.extend(headers.map(|(name, header)| ("data_header", name.to_owned(), header.encode().to_vec())));
     seeds

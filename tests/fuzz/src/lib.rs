@@ -45,7 +45,10 @@ fn stable<T: PartialEq + Debug>(
         }
     };
     let written = encode(&value).expect("what was read can be written");
-    assert!(written.len() <= bytes.len(), "what was read needs no more bytes than it had");
+    assert!(
+        written.len() <= bytes.len(),
+        "what was read needs no more bytes than it had"
+    );
     assert_eq!(decode(&written).as_ref(), Ok(&value), "what was written reads the same");
     Some(value)
 }
@@ -68,7 +71,10 @@ fn look_at_address(address: &AfiAddress) {
 
 fn look_at_record(record: &EidRecord) {
     look_at_address(&record.eid);
-    record.locators.iter().for_each(|locator| look_at_address(&locator.rloc));
+    record
+        .locators
+        .iter()
+        .for_each(|locator| look_at_address(&locator.rloc));
     let mut sorted = record.clone();
     sorted.sort_locators();
     if let Ok(mapping) = record.to_mapping() {
@@ -85,8 +91,11 @@ pub fn address(bytes: &[u8]) {
 
 /// A MAC is right only when it was made with the secret, whatever the message looks like.
 pub fn auth(bytes: &[u8]) {
-    const ALL: [AuthAlgorithm; 3] =
-        [AuthAlgorithm::HmacSha1, AuthAlgorithm::HmacSha256_128, AuthAlgorithm::HmacSha256_128HkdfSha256];
+    const ALL: [AuthAlgorithm; 3] = [
+        AuthAlgorithm::HmacSha1,
+        AuthAlgorithm::HmacSha256_128,
+        AuthAlgorithm::HmacSha256_128HkdfSha256,
+    ];
     let Some(purpose) = Purpose::of(bytes) else { return };
     black_box(verify(bytes, purpose, b"secret", &ALL)).ok();
     black_box(verify_scoped(bytes, purpose, b"secret", &ALL, AuthScope::LastRecord)).ok();
@@ -212,9 +221,9 @@ fn with_checksums(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn checksum(bytes: &[u8]) -> u16 {
-    let mut sum = bytes
-        .chunks(2)
-        .fold(0u64, |sum, pair| sum + (u64::from(pair[0]) << 8) + u64::from(pair.get(1).copied().unwrap_or(0)));
+    let mut sum = bytes.chunks(2).fold(0u64, |sum, pair| {
+        sum + (u64::from(pair[0]) << 8) + u64::from(pair.get(1).copied().unwrap_or(0))
+    });
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
