@@ -36,4 +36,4 @@ lint:
 
 fuzz-smoke:
 	@tests/setup.sh build
-	@tests/fuzz-smoke.sh
+	@tests/fuzz/run.sh

@@ -6,7 +6,7 @@
 #   tests/setup.sh build|demo|test
 set -euo pipefail
 
-build=(cc:gcc ld:binutils make:make)
+build=(cc:gcc c++:g++ ld:binutils make:make)
 demo=(ip:iproute2 ping:iputils-ping iperf3:iperf3 dhclient:isc-dhcp-client sysctl:procps setpriv:util-linux
       mount:mount flock:util-linux)
 test=(tcpdump:tcpdump tshark:tshark ethtool:ethtool rdisc6:ndisc6 nft:nftables dig:dnsutils socat:socat curl:curl

@@ -285,7 +285,7 @@ impl Drop for Process {
             return;
         }
         // The janitor kills whatever this misses; a graceful end first, so that exits are exercised too.
-        if interrupted() || std::thread::panicking() || self.terminate(Duration::from_secs(2)).is_err() {
+        if interrupted() || thread::panicking() || self.terminate(Duration::from_secs(2)).is_err() {
             self.kill();
         }
     }
