@@ -27,7 +27,10 @@ pub(crate) enum Decision {
     /// Sent on to this ETR.
     Forward(IpAddr),
     /// Answered for the ETR, which could be asked instead.
-    Proxy { records: Vec<EidRecord>, etr: Option<IpAddr> },
+    Proxy {
+        records: Vec<EidRecord>,
+        etr: Option<IpAddr>,
+    },
     /// Answered in the negative.
     Negative { record: EidRecord, configured: bool },
 }
@@ -80,12 +83,19 @@ impl MapServer {
         let delegated = self.directory.owners(target).map(|(prefix, _)| prefix);
         // A site's own prefix that nobody registered is not answered with the wider one of somebody else.
         let matched = matched.filter(|matched| delegated.is_none_or(|prefix| prefix.length() <= matched.length()));
-        let Some(matched) = matched else { return self.not_registered(target, wall) };
-        let Some(current) = self.current(matched, wall) else { return self.not_registered(target, wall) };
+        let Some(matched) = matched else {
+            return self.not_registered(target, wall);
+        };
+        let Some(current) = self.current(matched, wall) else {
+            return self.not_registered(target, wall);
+        };
         let etr = self.choose_etr(&current.record);
         let protected = asked.envelope.as_ref().is_some_and(|ecm| ecm.security.is_some());
         if self.answers_for(&current) && !(protected && etr.is_some()) {
-            return Decision::Proxy { records: self.proxy_records(target, matched, current, wall), etr };
+            return Decision::Proxy {
+                records: self.proxy_records(target, matched, current, wall),
+                etr,
+            };
         }
         match etr {
             Some(etr) => Decision::Forward(etr),
@@ -122,7 +132,9 @@ impl MapServer {
 
     /// Whether we answer ourselves: an ETR asked for it and the site allows it, or the site is configured so.
     fn answers_for(&self, current: &Current) -> bool {
-        let Some(site) = self.directory.site(current.site) else { return false };
+        let Some(site) = self.directory.site(current.site) else {
+            return false;
+        };
         site.force_proxy_reply || (site.allow_proxy_reply && current.proxy_reply)
     }
 
@@ -168,7 +180,13 @@ impl MapServer {
         }
         inside
             .iter()
-            .map(|prefix| Some(self.current(*prefix, wall).filter(|inner| self.answers_for(inner))?.record))
+            .map(|prefix| {
+                Some(
+                    self.current(*prefix, wall)
+                        .filter(|inner| self.answers_for(inner))?
+                        .record,
+                )
+            })
             .collect()
     }
 

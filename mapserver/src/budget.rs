@@ -34,7 +34,10 @@ struct Generations {
 
 impl Budget {
     pub(crate) fn new() -> Self {
-        Self { sources: Generations::default(), third_parties: Generations::default() }
+        Self {
+            sources: Generations::default(),
+            third_parties: Generations::default(),
+        }
     }
 
     /// A request of `bytes` UDP payload bytes came. `false`: the source sent too many.
@@ -42,7 +45,9 @@ impl Budget {
         let burst = u64::from(limits.request_burst).saturating_mul(1000);
         let bucket = self.sources.touch(limits.sources, source, now, burst);
         bucket.refill(now, u64::from(limits.requests_per_second), burst);
-        let Some(left) = bucket.tokens.checked_sub(1000) else { return false };
+        let Some(left) = bucket.tokens.checked_sub(1000) else {
+            return false;
+        };
         bucket.tokens = left;
         let credit = bucket.credit.saturating_add(on_the_wire(source, bytes));
         bucket.credit = credit.min(u64::from(limits.credit_bytes).max(on_the_wire(source, bytes)));
@@ -60,13 +65,17 @@ impl Budget {
     ) -> bool {
         let burst = u64::from(limits.request_burst).saturating_mul(1000);
         let payer = self.sources.touch(limits.sources, source, now, burst);
-        let Some(left) = payer.credit.checked_sub(on_the_wire(destination, bytes)) else { return false };
+        let Some(left) = payer.credit.checked_sub(on_the_wire(destination, bytes)) else {
+            return false;
+        };
         if source != destination {
             let rate = u64::from(limits.third_party_replies_per_second);
             let burst = rate.saturating_mul(1000);
             let third = self.third_parties.touch(limits.sources, destination, now, burst);
             third.refill(now, rate, burst);
-            let Some(tokens) = third.tokens.checked_sub(1000) else { return false };
+            let Some(tokens) = third.tokens.checked_sub(1000) else {
+                return false;
+            };
             third.tokens = tokens;
         }
         payer.credit = left;
@@ -105,7 +114,11 @@ impl Generations {
                 self.young.insert(address, bucket);
             }
         }
-        self.young.entry(address).or_insert(Bucket { tokens, credit: 0, seen: now })
+        self.young.entry(address).or_insert(Bucket {
+            tokens,
+            credit: 0,
+            seen: now,
+        })
     }
 }
 
@@ -117,17 +130,28 @@ mod tests {
     const VICTIM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1));
 
     fn limits() -> Limits {
-        Limits { requests_per_second: 10, request_burst: 3, third_party_replies_per_second: 2, ..Limits::default() }
+        Limits {
+            requests_per_second: 10,
+            request_burst: 3,
+            third_party_replies_per_second: 2,
+            ..Limits::default()
+        }
     }
 
     #[test]
     fn a_source_is_answered_with_what_it_paid() {
         let mut budget = Budget::new();
-        assert!(!budget.spend(&limits(), 0, SOURCE, SOURCE, 1), "nothing sent, nothing owed");
+        assert!(
+            !budget.spend(&limits(), 0, SOURCE, SOURCE, 1),
+            "nothing sent, nothing owed"
+        );
         assert!(budget.admit(&limits(), 0, SOURCE, 100));
         assert!(!budget.spend(&limits(), 0, SOURCE, SOURCE, 101));
         assert!(budget.spend(&limits(), 0, SOURCE, SOURCE, 100));
-        assert!(!budget.spend(&limits(), 0, SOURCE, SOURCE, 0), "the headers were spent too");
+        assert!(
+            !budget.spend(&limits(), 0, SOURCE, SOURCE, 0),
+            "the headers were spent too"
+        );
     }
 
     #[test]
@@ -136,7 +160,10 @@ mod tests {
         let admitted = (0..5).filter(|_| budget.admit(&limits(), 0, SOURCE, 50)).count();
         assert_eq!(admitted, 3);
         assert!(!budget.admit(&limits(), 99, SOURCE, 50));
-        assert!(budget.admit(&limits(), 100, SOURCE, 50), "10 a second: one after 100 ms");
+        assert!(
+            budget.admit(&limits(), 100, SOURCE, 50),
+            "10 a second: one after 100 ms"
+        );
     }
 
     #[test]
@@ -153,7 +180,10 @@ mod tests {
 
     #[test]
     fn the_table_is_bounded() {
-        let limits = Limits { sources: 64, ..limits() };
+        let limits = Limits {
+            sources: 64,
+            ..limits()
+        };
         let mut budget = Budget::new();
         for source in 0..10_000u32 {
             budget.admit(&limits, 0, IpAddr::from(source.to_be_bytes()), 100);

@@ -14,11 +14,15 @@ pub(crate) struct Clock {
 impl Clock {
     pub(crate) fn new(now: Instant, wall: SystemTime) -> Self {
         let since = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { anchor: now, wall: millis(since) }
+        Self {
+            anchor: now,
+            wall: millis(since),
+        }
     }
 
     pub(crate) fn wall(&self, now: Instant) -> WallMillis {
-        self.wall.saturating_add(millis(now.saturating_duration_since(self.anchor)))
+        self.wall
+            .saturating_add(millis(now.saturating_duration_since(self.anchor)))
     }
 
     /// When it is `wall`; now when that was before we started.

@@ -122,7 +122,11 @@ pub struct NotifyRetransmission {
 
 impl Default for NotifyRetransmission {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(3), steady: 3, doubling: 3 }
+        Self {
+            interval: Duration::from_secs(3),
+            steady: 3,
+            doubling: 3,
+        }
     }
 }
 
@@ -267,15 +271,15 @@ impl MapServerConfig {
         for (prefix, site) in all {
             covering.retain(|(outer, _)| outer.covers(&prefix));
             for (_, other) in &covering {
-                if other.name != site.name {
-                    if let Some(key_id) = clash(other, site) {
-                        errors.push(ConfigError::OverlapWithDifferentKeys {
-                            first: other.name.clone(),
-                            second: site.name.clone(),
-                            prefix,
-                            key_id,
-                        });
-                    }
+                if other.name != site.name
+                    && let Some(key_id) = clash(other, site)
+                {
+                    errors.push(ConfigError::OverlapWithDifferentKeys {
+                        first: other.name.clone(),
+                        second: site.name.clone(),
+                        prefix,
+                        key_id,
+                    });
                 }
             }
             covering.push((prefix, site));
@@ -295,7 +299,12 @@ impl MapServerConfig {
             ("registration_expiry", self.registration_expiry.as_millis() as u64),
             ("map_notify.interval", self.map_notify.interval.as_millis() as u64),
         ];
-        errors.extend(numbers.iter().filter(|(_, value)| *value == 0).map(|(name, _)| ConfigError::Zero(name)));
+        errors.extend(
+            numbers
+                .iter()
+                .filter(|(_, value)| *value == 0)
+                .map(|(name, _)| ConfigError::Zero(name)),
+        );
     }
 }
 
@@ -321,7 +330,10 @@ impl Site {
         let mut prefixes = BTreeMap::new();
         for SitePrefix { prefix, .. } in &self.prefixes {
             if prefixes.insert(*prefix, ()).is_some() {
-                errors.push(ConfigError::DuplicatePrefix { site: site(), prefix: *prefix });
+                errors.push(ConfigError::DuplicatePrefix {
+                    site: site(),
+                    prefix: *prefix,
+                });
             }
         }
     }

@@ -46,8 +46,17 @@ impl Directory {
         for block in &config.blocks {
             prefixes.entry(PrefixKey::from(block)).or_default();
         }
-        let by_tag = config.sites.iter().enumerate().map(|(index, site)| (SiteTag::of(&site.name), index)).collect();
-        Self { sites: config.sites.clone(), by_tag, prefixes }
+        let by_tag = config
+            .sites
+            .iter()
+            .enumerate()
+            .map(|(index, site)| (SiteTag::of(&site.name), index))
+            .collect();
+        Self {
+            sites: config.sites.clone(),
+            by_tag,
+            prefixes,
+        }
     }
 
     pub(crate) fn site(&self, tag: SiteTag) -> Option<&Site> {
@@ -57,7 +66,9 @@ impl Directory {
     /// The site and key that a Map-Register for `prefix` is checked with. The most specific configured prefix
     /// decides: space delegated to one site cannot be registered by the site whose prefix it was cut from.
     pub(crate) fn owner(&self, prefix: &PrefixKey, key_id: u8) -> Result<(&Site, &SiteKey), Ownership> {
-        let Some((configured, owners)) = self.owners(prefix) else { return Err(Ownership::NotOwned) };
+        let Some((configured, owners)) = self.owners(prefix) else {
+            return Err(Ownership::NotOwned);
+        };
         let mut reason = Ownership::UnknownKeyId;
         for (index, accept_more_specifics) in &owners.sites {
             let Some(site) = self.sites.get(*index) else { continue };
@@ -72,9 +83,14 @@ impl Directory {
 
     /// Whether the site of `tag` may (still) register `prefix`.
     pub(crate) fn may_register(&self, tag: SiteTag, prefix: &PrefixKey) -> bool {
-        let Some(site) = self.by_tag.get(&tag) else { return false };
+        let Some(site) = self.by_tag.get(&tag) else {
+            return false;
+        };
         self.owners(prefix).is_some_and(|(configured, owners)| {
-            owners.sites.iter().any(|(index, more)| index == site && (*more || configured == *prefix))
+            owners
+                .sites
+                .iter()
+                .any(|(index, more)| index == site && (*more || configured == *prefix))
         })
     }
 
@@ -100,7 +116,10 @@ impl Directory {
     /// The nearest configured prefixes below and above `target` in the same Instance-ID and family.
     pub(crate) fn neighbours(&self, target: &PrefixKey) -> [Option<PrefixKey>; 2] {
         let below = self.prefixes.range(target.lowest()..*target).next_back();
-        let above = self.prefixes.range(*target..=target.highest()).find(|(key, _)| *key != target);
+        let above = self
+            .prefixes
+            .range(*target..=target.highest())
+            .find(|(key, _)| *key != target);
         [below, above].map(|entry| entry.map(|(key, _)| *key))
     }
 

@@ -17,12 +17,12 @@ use rand_chacha::rand_core::SeedableRng;
 use crate::{
     Command, ConfigError, Counters, Event, MapServerConfig, RegistrationStatus, Transmit,
     budget::Budget,
-    clock::Clock,
+    clock::{Clock, millis},
     counters::Count,
     directory::Directory,
     notify::Notifies,
     prefix_key::PrefixKey,
-    registration::{RegistrationKey, WallMillis},
+    registration::{Registration, RegistrationKey, WallMillis},
     store::Store,
 };
 
@@ -82,6 +82,7 @@ impl MapServer {
         };
         machine.sweep(clock.wall(now));
         machine.remove_unowned();
+        machine.clip_lives(clock.wall(now));
         Ok(machine)
     }
 
@@ -177,7 +178,11 @@ impl MapServer {
     /// All registrations that have not run out, by prefix.
     pub fn registrations(&self, now: Instant) -> Vec<RegistrationStatus> {
         let wall = self.clock.wall(now);
-        let table = self.store.table().iter().filter(|(_, registration)| registration.expires > wall);
+        let table = self
+            .store
+            .table()
+            .iter()
+            .filter(|(_, registration)| registration.expires > wall);
         table
             .filter_map(|(key, registration)| {
                 Some(RegistrationStatus {
@@ -226,7 +231,9 @@ impl MapServer {
 
     pub(crate) fn store_failed(&mut self, error: &crate::store::StoreError) {
         self.count(Count::store_failed);
-        self.event(Event::StoreFailed { error: error.to_string() });
+        self.event(Event::StoreFailed {
+            error: error.to_string(),
+        });
     }
 
     /// Whether we can send in the family of `address`.
@@ -240,7 +247,10 @@ impl MapServer {
     }
 
     pub(crate) fn site_name(&self, tag: crate::registration::SiteTag) -> String {
-        self.directory.site(tag).map(|site| site.name.clone()).unwrap_or_default()
+        self.directory
+            .site(tag)
+            .map(|site| site.name.clone())
+            .unwrap_or_default()
     }
 
     fn commit(&mut self) {
@@ -256,12 +266,19 @@ impl MapServer {
     }
 
     fn sweep_at(&self) -> Option<WallMillis> {
-        self.store.table().earliest_expiry().map(|earliest| earliest.max(self.next_sweep))
+        self.store
+            .table()
+            .earliest_expiry()
+            .map(|earliest| earliest.max(self.next_sweep))
     }
 
     fn sweep(&mut self, wall: WallMillis) {
         for key in self.store.sweep(wall) {
-            let superseded = self.store.table().get(&key).is_some_and(|registration| registration.superseded);
+            let superseded = self
+                .store
+                .table()
+                .get(&key)
+                .is_some_and(|registration| registration.superseded);
             if self.remove(&key) && !superseded {
                 self.count(Count::expired);
                 if let Some(prefix) = key.prefix.prefix() {
@@ -281,6 +298,27 @@ impl MapServer {
             .collect();
         for key in gone {
             self.remove(&key);
+        }
+    }
+
+    /// A wall clock that went back while we were away would make what is stored last for as long as it went back.
+    /// Nothing lasts longer than if it had just been registered.
+    fn clip_lives(&mut self, wall: WallMillis) {
+        let usual = wall.saturating_add(millis(self.config.registration_expiry));
+        let table = self.store.table().iter();
+        let early = table.filter(|(_, registration)| registration.version > wall && registration.expires > usual);
+        let early: Vec<_> = early.map(|(key, registration)| (*key, registration)).collect();
+        for (key, registration) in early {
+            let version = registration.version.saturating_add(1);
+            let clipped = Registration {
+                expires: usual,
+                version,
+                ..registration
+            };
+            match self.store.upsert_if_newer(key, clipped) {
+                Ok(_) => self.dirty = true,
+                Err(error) => self.store_failed(&error),
+            }
         }
     }
 

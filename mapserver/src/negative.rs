@@ -15,7 +15,11 @@ pub(crate) fn hole(
     table: &Table,
     now: WallMillis,
 ) -> PrefixKey {
-    let neighbours = directory.neighbours(target).into_iter().chain(table.neighbours(target, now)).flatten();
+    let neighbours = directory
+        .neighbours(target)
+        .into_iter()
+        .chain(table.neighbours(target, now))
+        .flatten();
     let length = neighbours
         .filter(|neighbour| !neighbour.covers(target))
         .map(|neighbour| neighbour.common(target).saturating_add(1))

@@ -79,7 +79,17 @@ pub struct Server {
     machine: MapServer,
     sockets: Vec<Arc<Socket>>,
     listening: Vec<SocketAddr>,
+    refusals: LogBudget,
 }
+
+/// Anybody can send what is refused: the log says a few of them, the counters all.
+struct LogBudget {
+    since: Instant,
+    left: u32,
+}
+
+/// Refusals logged in a second at most.
+const REFUSALS_A_SECOND: u32 = 5;
 
 /// Binds and runs until `control` is closed.
 pub async fn serve(
@@ -95,15 +105,14 @@ pub async fn serve(
 impl Server {
     /// Binds the sockets; port 0 is for tests. The addresses listened on become own addresses of the machine.
     /// Must be called within a tokio runtime.
-    pub fn bind(
-        mut config: MapServerConfig,
-        store: Box<dyn Store>,
-        listen: &[SocketAddr],
-    ) -> Result<Self, ServeError> {
+    pub fn bind(mut config: MapServerConfig, store: Box<dyn Store>, listen: &[SocketAddr]) -> Result<Self, ServeError> {
         let mut sockets = Vec::new();
         let mut listening = Vec::new();
         for address in listen {
-            let bind = |error| ServeError::Bind { address: *address, error };
+            let bind = |error| ServeError::Bind {
+                address: *address,
+                error,
+            };
             let socket = Socket::bind(*address).map_err(bind)?;
             listening.push(socket.local_address().map_err(bind)?);
             sockets.push(Arc::new(socket));
@@ -116,7 +125,15 @@ impl Server {
         SystemRandom::new().fill(&mut seed).map_err(|_| ServeError::Seed)?;
         let machine =
             MapServer::new(config, store, seed, Instant::now(), SystemTime::now()).map_err(ServeError::Config)?;
-        Ok(Self { machine, sockets, listening })
+        Ok(Self {
+            machine,
+            sockets,
+            listening,
+            refusals: LogBudget {
+                since: Instant::now(),
+                left: REFUSALS_A_SECOND,
+            },
+        })
     }
 
     /// Addresses it listens on, ports filled in.
@@ -145,7 +162,8 @@ impl Server {
             }
             let now = Instant::now();
             for datagram in batch.drain(..) {
-                self.machine.handle_datagram(now, datagram.from, datagram.to, &datagram.payload);
+                self.machine
+                    .handle_datagram(now, datagram.from, datagram.to, &datagram.payload);
             }
             if self.machine.poll_timeout().is_some_and(|(at, _)| at <= now) {
                 self.machine.handle_timeout(now);
@@ -186,21 +204,13 @@ impl Server {
         // The first poll commits: the only call that waits for a disk.
         let mut next = blocking(|| self.machine.poll_transmit());
         while let Some(transmit) = next {
-            self.send(&transmit).await;
+            send(self.socket_for(&transmit).cloned(), &transmit).await;
             next = self.machine.poll_transmit();
         }
         while let Some(event) = self.machine.poll_event() {
-            log(&event);
-        }
-    }
-
-    async fn send(&self, transmit: &Transmit) {
-        let Some(socket) = self.socket_for(transmit) else {
-            tracing::debug!(destination = %transmit.destination, "no socket of this family");
-            return;
-        };
-        if let Err(error) = socket.send(transmit).await {
-            tracing::debug!(destination = %transmit.destination, %error, "a datagram was not sent");
+            if !matches!(event, Event::Refused { .. }) || self.refusals.may_log(Instant::now()) {
+                log(&event);
+            }
         }
     }
 
@@ -212,7 +222,44 @@ impl Server {
         };
         let exact = family().find(|(_, local)| Some(local.ip()) == transmit.source);
         let wildcard = || family().find(|(_, local)| local.ip().is_unspecified());
-        exact.or_else(wildcard).or_else(|| family().next()).map(|(socket, _)| socket)
+        exact
+            .or_else(wildcard)
+            .or_else(|| family().next())
+            .map(|(socket, _)| socket)
+    }
+}
+
+impl LogBudget {
+    fn may_log(&mut self, now: Instant) -> bool {
+        if now.saturating_duration_since(self.since).as_secs() >= 1 {
+            *self = Self {
+                since: now,
+                left: REFUSALS_A_SECOND,
+            };
+        }
+        let left = self.left.checked_sub(1);
+        self.left = left.unwrap_or(0);
+        left.is_some()
+    }
+}
+
+async fn send(socket: Option<Arc<Socket>>, transmit: &Transmit) {
+    let Some(socket) = socket else {
+        tracing::debug!(destination = %transmit.destination, "no socket of this family");
+        return;
+    };
+    let mut sent = socket.send(transmit).await;
+    if sent.is_err() && transmit.source.is_some() {
+        // The address is not ours any more: a Map-Notify about a registration of an earlier life.
+        sent = socket
+            .send(&Transmit {
+                source: None,
+                ..transmit.clone()
+            })
+            .await;
+    }
+    if let Err(error) = sent {
+        tracing::debug!(destination = %transmit.destination, %error, "a datagram was not sent");
     }
 }
 
@@ -251,8 +298,11 @@ fn blocking<T>(work: impl FnOnce() -> T) -> T {
 }
 
 fn add_own(config: &mut MapServerConfig, listening: &[SocketAddr]) {
-    let new: Vec<IpAddr> =
-        listening.iter().map(SocketAddr::ip).filter(|address| !config.addresses.contains(address)).collect();
+    let new: Vec<IpAddr> = listening
+        .iter()
+        .map(SocketAddr::ip)
+        .filter(|address| !config.addresses.contains(address))
+        .collect();
     config.addresses.extend(new);
 }
 
@@ -263,7 +313,11 @@ fn log(event: &Event) {
         Event::NotifyUnanswered { destination } => {
             tracing::warn!(%destination, "no answer to a Map-Notify about moved prefixes");
         }
-        Event::Moved { prefix, former, current } => tracing::info!(eid = %prefix, %former, %current, "prefix moved"),
+        Event::Moved {
+            prefix,
+            former,
+            current,
+        } => tracing::info!(eid = %prefix, %former, %current, "prefix moved"),
         Event::Registered { prefix, site, from } => tracing::info!(eid = %prefix, site, %from, "registered"),
         Event::Deregistered { prefix, site, from } => tracing::info!(eid = %prefix, site, %from, "deregistered"),
         Event::Expired { prefix } => tracing::info!(eid = %prefix, "registration ran out"),

@@ -24,7 +24,11 @@ impl From<&EidPrefix> for PrefixKey {
             IpAddr::V4(v4) => (IPV4, u128::from(u32::from(v4)) << 96),
             IpAddr::V6(v6) => (IPV6, u128::from(v6)),
         };
-        Self { space: [a, b, c, family], address: address.to_be_bytes(), length: prefix.length() }
+        Self {
+            space: [a, b, c, family],
+            address: address.to_be_bytes(),
+            length: prefix.length(),
+        }
     }
 }
 
@@ -52,7 +56,10 @@ impl PrefixKey {
     /// As it stands on disk.
     pub fn to_bytes(self) -> [u8; Self::SIZE] {
         let mut bytes = [0; Self::SIZE];
-        for (to, from) in bytes.iter_mut().zip(self.space.iter().chain(&self.address).chain([&self.length])) {
+        for (to, from) in bytes
+            .iter_mut()
+            .zip(self.space.iter().chain(&self.address).chain([&self.length]))
+        {
             *to = *from;
         }
         bytes
@@ -63,7 +70,11 @@ impl PrefixKey {
         let (space, rest) = bytes.split_first_chunk::<4>()?;
         let (address, rest) = rest.split_first_chunk::<16>()?;
         let &[length] = rest else { return None };
-        let key = Self { space: *space, address: *address, length };
+        let key = Self {
+            space: *space,
+            address: *address,
+            length,
+        };
         // Re-made from the prefix: a key with host bits set would never be found again.
         (Self::from(&key.prefix()?) == key).then_some(key)
     }
@@ -89,26 +100,42 @@ impl PrefixKey {
     #[must_use]
     pub fn truncated(&self, length: u8) -> Self {
         let mask = u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0);
-        Self { address: (self.bits() & mask).to_be_bytes(), length, ..*self }
+        Self {
+            address: (self.bits() & mask).to_be_bytes(),
+            length,
+            ..*self
+        }
     }
 
     /// The lowest possible key of the same Instance-ID and family.
     #[must_use]
     pub fn lowest(&self) -> Self {
-        Self { address: [0; 16], length: 0, ..*self }
+        Self {
+            address: [0; 16],
+            length: 0,
+            ..*self
+        }
     }
 
     /// No key of this Instance-ID and family sorts after it.
     #[must_use]
     pub fn highest(&self) -> Self {
-        Self { address: [0xff; 16], length: u8::MAX, ..*self }
+        Self {
+            address: [0xff; 16],
+            length: u8::MAX,
+            ..*self
+        }
     }
 
     /// No key inside this prefix sorts after it.
     #[must_use]
     pub fn last_inside(&self) -> Self {
         let host = u128::MAX.checked_shr(u32::from(self.length)).unwrap_or(0);
-        Self { address: (self.bits() | host).to_be_bytes(), length: u8::MAX, ..*self }
+        Self {
+            address: (self.bits() | host).to_be_bytes(),
+            length: u8::MAX,
+            ..*self
+        }
     }
 
     const fn bits(&self) -> u128 {

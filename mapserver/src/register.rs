@@ -5,8 +5,11 @@
 //! greater than the last one; the tables have room. Then the records are stored one by one, and the Map-Notify waits
 //! until the store has committed.
 
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use lisp::wire::{AuthAlgorithm, AuthError, EidRecord, MapRegister, Purpose, RlocRecord, verify};
 use lisp::{EidPrefix, Ttl};
@@ -54,11 +57,14 @@ enum Outcome {
 
 impl MapServer {
     pub(crate) fn map_register(&mut self, wall: WallMillis, from: SocketAddr, to: IpAddr, bytes: &[u8]) {
-        let authentic = match self.check_register(wall, from, bytes) {
+        let authentic = match self.check_register(from, bytes) {
             Ok(authentic) => authentic,
             Err(reason) => {
                 self.count(reason);
-                self.event(Event::Refused { reason: reason.word(), from });
+                self.event(Event::Refused {
+                    reason: reason.word(),
+                    from,
+                });
                 return;
             }
         };
@@ -68,12 +74,15 @@ impl MapServer {
         }
     }
 
-    fn check_register(&self, wall: WallMillis, from: SocketAddr, bytes: &[u8]) -> Result<Authentic, Count> {
+    fn check_register(&self, from: SocketAddr, bytes: &[u8]) -> Result<Authentic, Count> {
         let message = MapRegister::decode(bytes).map_err(|_| Count::malformed)?;
         let key_id = message.authentication.key_id;
         let first = message.records.first().ok_or(Count::no_records)?;
         let first = first.prefix().map_err(|_| Count::prefix_not_owned)?;
-        let (_, key) = self.directory.owner(&PrefixKey::from(&first), key_id).map_err(refusal)?;
+        let (_, key) = self
+            .directory
+            .owner(&PrefixKey::from(&first), key_id)
+            .map_err(refusal)?;
         authenticate(bytes, &message, key.secret.expose(), &key.algorithms)?;
         let tag = KeyTag::of(key_id, &key.secret);
 
@@ -81,54 +90,79 @@ impl MapServer {
         for record in &message.records {
             let prefix = record.prefix().map_err(|_| Count::prefix_not_owned)?;
             let prefix_key = PrefixKey::from(&prefix);
-            let (site, its) = self.directory.owner(&prefix_key, key_id).map_err(|reason| match reason {
-                // It is authentic, so the xTR has a key, but not one of this prefix's site.
-                Ownership::UnknownKeyId => Count::prefix_not_owned,
-                other => refusal(other),
-            })?;
+            let (site, its) = self
+                .directory
+                .owner(&prefix_key, key_id)
+                .map_err(|reason| match reason {
+                    // It is authentic, so the xTR has a key, but not one of this prefix's site.
+                    Ownership::UnknownKeyId => Count::prefix_not_owned,
+                    other => refusal(other),
+                })?;
             if its.secret != key.secret {
                 return Err(Count::prefix_not_owned);
             }
             let site = SiteTag::of(&site.name);
-            let key =
-                RegistrationKey { prefix: prefix_key, registrant: Registrant::of(site, message.xtr, from.ip()) };
-            records.push(Checked { prefix, key, site, record: normalised(record) });
+            let key = RegistrationKey {
+                prefix: prefix_key,
+                registrant: Registrant::of(site, message.xtr, from.ip()),
+            };
+            records.push(Checked {
+                prefix,
+                key,
+                site,
+                record: normalised(record),
+            });
         }
 
         let nonces = match message.xtr {
             Some((xtr, site)) => vec![NonceKey::of_xtr(tag, xtr, site)],
-            None => records.iter().map(|checked| NonceKey::of_prefix(tag, &checked.prefix)).collect(),
+            None => records
+                .iter()
+                .map(|checked| NonceKey::of_prefix(tag, &checked.prefix))
+                .collect(),
         };
         let table = self.store.table();
         let last = |key: &NonceKey| table.last_nonce(key);
-        if nonces.iter().any(|key| last(key).is_some_and(|last| message.nonce.0 <= last)) {
+        if nonces
+            .iter()
+            .any(|key| last(key).is_some_and(|last| message.nonce.0 <= last))
+        {
             return Err(Count::replayed_nonce);
         }
         let new_nonces = nonces.iter().filter(|key| last(key).is_none()).count();
         if table.count_of_key(tag).saturating_add(new_nonces) > self.config.limits.nonces_per_key {
             return Err(Count::table_full);
         }
-        self.room_for(wall, &records)?;
-        Ok(Authentic { message, records, nonces })
+        self.room_for(&records)?;
+        Ok(Authentic {
+            message,
+            records,
+            nonces,
+        })
     }
 
     /// Whether the sites may have as many registrations as the records would make.
-    fn room_for(&self, wall: WallMillis, records: &[Checked]) -> Result<(), Count> {
+    fn room_for(&self, records: &[Checked]) -> Result<(), Count> {
         let table = self.store.table();
+        let mut new: BTreeMap<SiteTag, BTreeSet<RegistrationKey>> = BTreeMap::new();
         for checked in records {
-            let new = |other: &&Checked| other.site == checked.site && other.record.ttl != Ttl::ZERO;
-            let new = records.iter().filter(new).filter(|other| table.get_bytes(&other.key).is_none()).count();
-            let full = table.count_of_site(checked.site).saturating_add(new) > self.config.limits.registrations_per_site;
-            if new != 0 && full {
-                tracing::warn!(site = self.site_name(checked.site), wall, "the site has all the registrations it may");
-                return Err(Count::table_full);
+            if checked.record.ttl != Ttl::ZERO && table.get_bytes(&checked.key).is_none() {
+                new.entry(checked.site).or_default().insert(checked.key);
             }
         }
-        Ok(())
+        let limit = self.config.limits.registrations_per_site;
+        let full = new
+            .iter()
+            .any(|(site, keys)| table.count_of_site(*site).saturating_add(keys.len()) > limit);
+        if full { Err(Count::table_full) } else { Ok(()) }
     }
 
     fn obey(&mut self, arrival: Arrival, authentic: Authentic) -> Result<(), StoreError> {
-        let Authentic { message, records, nonces } = authentic;
+        let Authentic {
+            message,
+            records,
+            nonces,
+        } = authentic;
         for key in nonces {
             self.store.raise_nonce(key, message.nonce.0)?;
         }
@@ -155,14 +189,27 @@ impl MapServer {
         checked: Checked,
         moves: &mut Vec<(RegistrationKey, Registration)>,
     ) -> Result<Outcome, StoreError> {
-        let Checked { prefix, key, site, record } = checked;
+        let Checked {
+            prefix,
+            key,
+            site,
+            record,
+        } = checked;
         if record.ttl == Ttl::ZERO {
             // Ends the own registration alone: the prefix may be another xTR's by now.
-            let was_live = self.store.table().get(&key).is_some_and(|mine| is_live(&mine, arrival.wall));
+            let was_live = self
+                .store
+                .table()
+                .get(&key)
+                .is_some_and(|mine| is_live(&mine, arrival.wall));
             self.store.delete(&key)?;
             self.count(Count::deregistered);
             if was_live {
-                self.event(Event::Deregistered { prefix, site: self.site_name(site), from: arrival.from });
+                self.event(Event::Deregistered {
+                    prefix,
+                    site: self.site_name(site),
+                    from: arrival.from,
+                });
             }
             return Ok(Outcome::Accepted);
         }
@@ -192,8 +239,10 @@ impl MapServer {
             record: encode_record(&record),
         };
 
-        let rivals: Vec<(RegistrationKey, Registration)> =
-            others.into_iter().filter(|(_, other)| is_rival(&registration, &record, other)).collect();
+        let rivals: Vec<(RegistrationKey, Registration)> = others
+            .into_iter()
+            .filter(|(_, other)| is_rival(&registration, &record, other))
+            .collect();
         if mine.as_ref().is_some_and(|mine| mine.superseded) && !rivals.is_empty() {
             registration.superseded = true;
             moves.push((key, registration.clone()));
@@ -202,8 +251,16 @@ impl MapServer {
         }
         for (rival_key, rival) in rivals {
             self.count(Count::moved);
-            self.event(Event::Moved { prefix, former: rival.source, current: arrival.from });
-            let rival = Registration { superseded: true, version: rival.version.saturating_add(1), ..rival };
+            self.event(Event::Moved {
+                prefix,
+                former: rival.source,
+                current: arrival.from,
+            });
+            let rival = Registration {
+                superseded: true,
+                version: rival.version.saturating_add(1),
+                ..rival
+            };
             moves.push((rival_key, rival.clone()));
             self.store.upsert_if_newer(rival_key, rival)?;
         }
@@ -211,7 +268,11 @@ impl MapServer {
         if self.store.upsert_if_newer(key, registration)? == Upsert::Stored {
             self.count(if same { Count::refreshed } else { Count::registered });
             if !same {
-                self.event(Event::Registered { prefix, site: self.site_name(site), from: arrival.from });
+                self.event(Event::Registered {
+                    prefix,
+                    site: self.site_name(site),
+                    from: arrival.from,
+                });
             }
         }
         Ok(Outcome::Accepted)
@@ -269,6 +330,17 @@ fn is_rival(new: &Registration, record: &EidRecord, other: &Registration) -> boo
 /// As it is stored: the p-bit, which RFC 9301 §5.4 forbids here, and the A-bit, which only an ETR's own reply may
 /// carry, are cleared.
 fn normalised(record: &EidRecord) -> EidRecord {
-    let locators = record.locators.iter().map(|locator| RlocRecord { probed: false, ..locator.clone() }).collect();
-    EidRecord { authoritative: false, locators, ..record.clone() }
+    let locators = record
+        .locators
+        .iter()
+        .map(|locator| RlocRecord {
+            probed: false,
+            ..locator.clone()
+        })
+        .collect();
+    EidRecord {
+        authoritative: false,
+        locators,
+        ..record.clone()
+    }
 }

@@ -80,17 +80,26 @@ impl RegistrationKey {
     /// From disk.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (prefix, registrant) = bytes.split_at_checked(PrefixKey::SIZE)?;
-        Some(Self { prefix: PrefixKey::from_bytes(prefix)?, registrant: Registrant(registrant.try_into().ok()?) })
+        Some(Self {
+            prefix: PrefixKey::from_bytes(prefix)?,
+            registrant: Registrant(registrant.try_into().ok()?),
+        })
     }
 
     /// The first possible key of a prefix.
     pub fn first(prefix: PrefixKey) -> Self {
-        Self { prefix, registrant: Registrant([0; 8]) }
+        Self {
+            prefix,
+            registrant: Registrant([0; 8]),
+        }
     }
 
     /// The last possible key of a prefix.
     pub fn last(prefix: PrefixKey) -> Self {
-        Self { prefix, registrant: Registrant([0xff; 8]) }
+        Self {
+            prefix,
+            registrant: Registrant([0xff; 8]),
+        }
     }
 }
 
@@ -213,7 +222,10 @@ pub(crate) fn peek_site(bytes: &[u8]) -> SiteTag {
 }
 
 fn peek(bytes: &[u8], offset: usize) -> u64 {
-    bytes.get(offset..).and_then(|rest| rest.first_chunk::<8>()).map_or(0, |field| u64::from_be_bytes(*field))
+    bytes
+        .get(offset..)
+        .and_then(|rest| rest.first_chunk::<8>())
+        .map_or(0, |field| u64::from_be_bytes(*field))
 }
 
 /// One EID-record as it travels. The codec encodes messages, so the record is lent the shortest one.
@@ -280,7 +292,13 @@ mod tests {
     fn compact_form_round_trips() {
         let all = sample();
         assert_eq!(Registration::decode(&all.encode()), Some(all.clone()));
-        let bare = Registration { xtr: None, proxy_reply: false, merge: true, superseded: false, ..all };
+        let bare = Registration {
+            xtr: None,
+            proxy_reply: false,
+            merge: true,
+            superseded: false,
+            ..all
+        };
         assert_eq!(Registration::decode(&bare.encode()), Some(bare));
     }
 
@@ -309,6 +327,9 @@ mod tests {
     fn xtr_ids_mean_nothing_across_sites() {
         let xtr = Some((XtrId([1; 16]), SiteId(0)));
         let from = "192.0.2.1".parse().unwrap();
-        assert_ne!(Registrant::of(SiteTag::of("a"), xtr, from), Registrant::of(SiteTag::of("b"), xtr, from));
+        assert_ne!(
+            Registrant::of(SiteTag::of("a"), xtr, from),
+            Registrant::of(SiteTag::of("b"), xtr, from)
+        );
     }
 }

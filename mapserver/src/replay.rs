@@ -31,13 +31,19 @@ impl NonceKey {
 
     /// The counter of an xTR that names itself.
     pub fn of_xtr(key: KeyTag, xtr: XtrId, site: SiteId) -> Self {
-        Self { key, who: short_digest(&[b"xtr", &xtr.0, &site.0.to_be_bytes()]) }
+        Self {
+            key,
+            who: short_digest(&[b"xtr", &xtr.0, &site.0.to_be_bytes()]),
+        }
     }
 
     /// The counter of a prefix, for xTRs that do not name themselves. The source address would not do: the MAC does
     /// not cover it, and a replay from another address would meet a fresh counter.
     pub fn of_prefix(key: KeyTag, prefix: &EidPrefix) -> Self {
-        Self { key, who: short_digest(&[b"prefix", &PrefixKey::from(prefix).to_bytes()]) }
+        Self {
+            key,
+            who: short_digest(&[b"prefix", &PrefixKey::from(prefix).to_bytes()]),
+        }
     }
 
     /// As it stands on disk.
@@ -48,7 +54,10 @@ impl NonceKey {
     /// From disk.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (key, who) = bytes.split_first_chunk::<8>()?;
-        Some(Self { key: KeyTag(*key), who: who.try_into().ok()? })
+        Some(Self {
+            key: KeyTag(*key),
+            who: who.try_into().ok()?,
+        })
     }
 }
 
@@ -58,7 +67,10 @@ mod tests {
 
     #[test]
     fn a_new_secret_is_a_new_counter() {
-        let (old, new) = (KeyTag::of(1, &Secret::new(*b"old")), KeyTag::of(1, &Secret::new(*b"new")));
+        let (old, new) = (
+            KeyTag::of(1, &Secret::new(*b"old")),
+            KeyTag::of(1, &Secret::new(*b"new")),
+        );
         assert_ne!(old, new);
         let prefix = "[1]10.0.0.0/8".parse().unwrap();
         assert_ne!(NonceKey::of_prefix(old, &prefix), NonceKey::of_prefix(new, &prefix));

@@ -5,13 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use lisp::wire::{Ecm, EidRecord, MapReply, MapRequest, MessageType};
 use lisp::{CONTROL_PORT, DATA_PORT, EidPrefix, Rloc};
 
-use crate::{
-    MapServer, Transmit,
-    answer::Decision,
-    counters::Count,
-    prefix_key::PrefixKey,
-    registration::WallMillis,
-};
+use crate::{MapServer, Transmit, answer::Decision, counters::Count, prefix_key::PrefixKey, registration::WallMillis};
 
 /// A Map-Request and how it came.
 pub(crate) struct Asked {
@@ -34,7 +28,9 @@ pub(crate) struct Asked {
 impl MapServer {
     /// An ECM (RFC 9301 §5.8), from an ITR to us as Map-Resolver.
     pub(crate) fn encapsulated(&mut self, wall: WallMillis, from: SocketAddr, to: IpAddr, bytes: &[u8]) {
-        let Ok(ecm) = Ecm::decode(bytes) else { return self.count(Count::malformed) };
+        let Ok(ecm) = Ecm::decode(bytes) else {
+            return self.count(Count::malformed);
+        };
         if ecm.ddt {
             return self.count(Count::ddt_request);
         }
@@ -46,20 +42,41 @@ impl MapServer {
         if inner != Some(MessageType::MapRequest as u8) {
             return self.count(Count::ecm_content);
         }
-        let Ok(request) = MapRequest::decode(&ecm.payload) else { return self.count(Count::malformed) };
+        let Ok(request) = MapRequest::decode(&ecm.payload) else {
+            return self.count(Count::malformed);
+        };
         let reply_port = ecm.source.port();
         let payload = ecm.payload.clone();
-        let asked =
-            Asked { wall, from, to, bytes: bytes.len(), request, envelope: Some(ecm), payload, reply_port };
+        let asked = Asked {
+            wall,
+            from,
+            to,
+            bytes: bytes.len(),
+            request,
+            envelope: Some(ecm),
+            payload,
+            reply_port,
+        };
         self.map_request(&asked);
     }
 
     /// A Map-Request without an ECM: answered all the same (RFC 9301 §8.3), the ITR being its source.
     pub(crate) fn plain_map_request(&mut self, wall: WallMillis, from: SocketAddr, to: IpAddr, bytes: &[u8]) {
-        let Ok(request) = MapRequest::decode(bytes) else { return self.count(Count::malformed) };
+        let Ok(request) = MapRequest::decode(bytes) else {
+            return self.count(Count::malformed);
+        };
         let reply_port = from.port();
         let payload = bytes.to_vec();
-        let asked = Asked { wall, from, to, bytes: bytes.len(), request, envelope: None, payload, reply_port };
+        let asked = Asked {
+            wall,
+            from,
+            to,
+            bytes: bytes.len(),
+            request,
+            envelope: None,
+            payload,
+            reply_port,
+        };
         self.map_request(&asked);
     }
 
@@ -71,13 +88,22 @@ impl MapServer {
         if request.smr {
             return self.count(Count::smr_dropped);
         }
-        if !self.budget.admit(&self.config.limits, asked.wall, asked.from.ip(), asked.bytes) {
+        if !self
+            .budget
+            .admit(&self.config.limits, asked.wall, asked.from.ip(), asked.bytes)
+        {
             return self.count(Count::budget_exceeded);
         }
-        let Some(itr) = self.itr_rloc(asked) else { return self.count(Count::no_itr_rloc) };
+        let Some(itr) = self.itr_rloc(asked) else {
+            return self.count(Count::no_itr_rloc);
+        };
         let limit = self.config.limits.records_per_request;
-        let prefixes: Vec<EidPrefix> =
-            request.records.iter().take(limit).filter_map(|record| record.prefix().ok()).collect();
+        let prefixes: Vec<EidPrefix> = request
+            .records
+            .iter()
+            .take(limit)
+            .filter_map(|record| record.prefix().ok())
+            .collect();
         if prefixes.is_empty() {
             return self.count(Count::unsupported_eid);
         }
@@ -111,7 +137,10 @@ impl MapServer {
         if asked.request.dont_reply {
             return self.count(Count::reply_not_wanted);
         }
-        let records: Vec<EidRecord> = answers.iter().flat_map(|answer| answer.records().iter().cloned()).collect();
+        let records: Vec<EidRecord> = answers
+            .iter()
+            .flat_map(|answer| answer.records().iter().cloned())
+            .collect();
         let payload = map_reply(asked, records);
         if self.pay(asked, itr, payload.len()) {
             for answer in &answers {
@@ -121,8 +150,15 @@ impl MapServer {
         }
         let (proxied, others): (Vec<Decision>, Vec<Decision>) =
             answers.into_iter().partition(|answer| answer.etr().is_some());
-        etrs.extend(proxied.iter().filter_map(|answer| Some((answer.etr()?, answer.prefix()?))));
-        let records: Vec<EidRecord> = others.iter().flat_map(|answer| answer.records().iter().cloned()).collect();
+        etrs.extend(
+            proxied
+                .iter()
+                .filter_map(|answer| Some((answer.etr()?, answer.prefix()?))),
+        );
+        let records: Vec<EidRecord> = others
+            .iter()
+            .flat_map(|answer| answer.records().iter().cloned())
+            .collect();
         if records.is_empty() {
             if proxied.is_empty() {
                 self.count(Count::budget_exceeded);
@@ -140,24 +176,37 @@ impl MapServer {
     }
 
     fn pay(&mut self, asked: &Asked, itr: SocketAddr, bytes: usize) -> bool {
-        self.budget.spend(&self.config.limits, asked.wall, asked.from.ip(), itr.ip(), bytes)
+        self.budget
+            .spend(&self.config.limits, asked.wall, asked.from.ip(), itr.ip(), bytes)
     }
 
     fn send_reply(&mut self, asked: &Asked, itr: SocketAddr, payload: Vec<u8>) {
         let source = self.source_for(asked.to, itr.ip());
-        self.send(Transmit { source, destination: itr, payload });
+        self.send(Transmit {
+            source,
+            destination: itr,
+            payload,
+        });
     }
 
     /// Re-encapsulates towards an ETR; the Map-Request stays byte for byte what it was (RFC 9301 §8.3).
     fn forward(&mut self, asked: &Asked, etr: IpAddr, prefix: &EidPrefix) {
         let ecm = match &asked.envelope {
-            Some(ecm) => Ecm { to_etr: true, to_ms: false, ..ecm.clone() },
+            Some(ecm) => Ecm {
+                to_etr: true,
+                to_ms: false,
+                ..ecm.clone()
+            },
             None => envelope(asked, prefix),
         };
         self.count(Count::forwarded);
         let source = self.source_for(asked.to, etr);
         let destination = SocketAddr::new(etr, CONTROL_PORT);
-        self.send(Transmit { source, destination, payload: ecm.encode() });
+        self.send(Transmit {
+            source,
+            destination,
+            payload: ecm.encode(),
+        });
     }
 
     /// Where the Map-Reply goes: an ITR-RLOC that is where the request came from, else one of the family it came in,
@@ -167,8 +216,13 @@ impl MapServer {
         if port == 0 || port == DATA_PORT {
             return None;
         }
-        let usable: Vec<IpAddr> =
-            asked.request.itr_rlocs.iter().filter_map(|address| address.ip()).filter(|ip| self.may_send(*ip)).collect();
+        let usable: Vec<IpAddr> = asked
+            .request
+            .itr_rlocs
+            .iter()
+            .filter_map(|address| address.ip())
+            .filter(|ip| self.may_send(*ip))
+            .collect();
         let from = asked.from.ip();
         let same_family = |ip: &&IpAddr| ip.is_ipv4() == from.is_ipv4();
         let best = usable
@@ -192,7 +246,14 @@ impl MapServer {
 
 /// RFC 9301 §5.4: the nonce of the request, no probe, no echo-nonce.
 fn map_reply(asked: &Asked, records: Vec<EidRecord>) -> Vec<u8> {
-    MapReply { probe: false, echo_nonce: false, nonce: asked.request.nonce, records, security: None }.encode()
+    MapReply {
+        probe: false,
+        echo_nonce: false,
+        nonce: asked.request.nonce,
+        records,
+        security: None,
+    }
+    .encode()
 }
 
 /// An ECM for a Map-Request that came without one. The inner destination is the EID asked for; the inner source is

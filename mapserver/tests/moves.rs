@@ -22,7 +22,11 @@ fn register(server: &mut Server, xtr: &mut Xtr, eids: &[&str]) -> Vec<mapserver:
 
 /// The record an ITR would get.
 fn looked_up(server: &mut Server) -> EidRecord {
-    let entry = server.machine.registrations(server.now).into_iter().find(|entry| !entry.superseded);
+    let entry = server
+        .machine
+        .registrations(server.now)
+        .into_iter()
+        .find(|entry| !entry.superseded);
     entry.unwrap().record
 }
 
@@ -55,8 +59,13 @@ fn the_newest_registrant_wins_and_the_former_is_told_where_the_eid_is() {
     assert_eq!(rlocs(&news.records[0]), ["198.51.100.3"], "where it is now");
     assert_ne!(news.nonce, c.open(ack).nonce);
     assert_eq!(rlocs(&looked_up(&mut server)), ["198.51.100.3"]);
-    assert!(server.events().iter().any(|event| matches!(event, Event::Moved { former, current, .. }
-        if *former == b.address && *current == c.address)));
+    assert!(
+        server
+            .events()
+            .iter()
+            .any(|event| matches!(event, Event::Moved { former, current, .. }
+        if *former == b.address && *current == c.address))
+    );
     assert_eq!(server.deliver(&b.from(), &b.ack(&news)), []);
     server.counted(&[("map-notify-ack", 1)]);
     assert_eq!(server.pass(Duration::from_secs(100)), [], "acknowledged: not repeated");
@@ -76,7 +85,10 @@ fn unanswered_it_is_repeated_three_times_at_3_s_then_three_times_doubling_then_g
     let repeated = server.pass(Duration::from_secs(150));
     let at: Vec<u64> = repeated.iter().map(|(at, _)| at.as_secs()).collect();
     assert_eq!(at, [3, 6, 9, 15, 27, 51]);
-    assert!(repeated.iter().all(|(_, transmit)| transmit == first), "the same message with the same nonce");
+    assert!(
+        repeated.iter().all(|(_, transmit)| transmit == first),
+        "the same message with the same nonce"
+    );
     server.counted(&[("map-notify-retransmitted", 6), ("map-notify-unanswered", 1)]);
     let told = |event: &Event| *event == Event::NotifyUnanswered { destination: b.address };
     assert!(server.events().iter().any(told));
@@ -107,7 +119,11 @@ fn only_an_authentic_ack_with_the_nonce_stops_the_repetition() {
     assert_eq!(server.pass(Duration::from_secs(3)).len(), 1, "still repeated");
     server.deliver(&b.from(), &b.ack(&news));
     server.deliver(&b.from(), &b.ack(&news));
-    server.counted(&[("map-notify-retransmitted", 1), ("map-notify-ack", 1), ("map-notify-ack-unexpected", 1)]);
+    server.counted(&[
+        ("map-notify-retransmitted", 1),
+        ("map-notify-ack", 1),
+        ("map-notify-ack-unexpected", 1),
+    ]);
 }
 
 #[test]
@@ -131,9 +147,25 @@ fn a_late_refresh_of_the_former_registrant_does_not_take_the_prefix_back() {
         ("map-notify-unsolicited", 1),
     ]);
     let ack = b.open(&sent[0]);
-    assert_eq!(prefixes(&ack.records), ["[1]10.9.0.0/16"], "what was refused is left out");
+    assert_eq!(
+        prefixes(&ack.records),
+        ["[1]10.9.0.0/16"],
+        "what was refused is left out"
+    );
     assert_eq!(rlocs(&b.open(&sent[1]).records[0]), ["198.51.100.3"], "and told again");
     assert_eq!(rlocs(&looked_up(&mut server)), ["198.51.100.3"]);
+}
+
+#[test]
+fn a_refused_refresh_alone_is_answered_with_no_records() {
+    let (mut server, mut b, _, _) = moved();
+    let sent = register(&mut server, &mut b, &[EID]);
+    assert_eq!(
+        b.open(&sent[0]).records,
+        [],
+        "so that the xTR does not ask every second"
+    );
+    assert_eq!(prefixes(&b.open(&sent[1]).records), [EID]);
 }
 
 #[test]
@@ -141,7 +173,11 @@ fn a_guest_that_moves_back_wins_after_its_deregistration() {
     let (mut server, mut b, c, _) = moved();
     let bytes = b.deregister(&[EID]);
     server.deliver(&b.from(), &bytes);
-    assert_eq!(rlocs(&looked_up(&mut server)), ["198.51.100.3"], "C's registration is not B's to end");
+    assert_eq!(
+        rlocs(&looked_up(&mut server)),
+        ["198.51.100.3"],
+        "C's registration is not B's to end"
+    );
     let sent = register(&mut server, &mut b, &[EID]);
     assert_eq!(rlocs(&looked_up(&mut server)), ["198.51.100.2"]);
     let news = sent.iter().find(|transmit| transmit.destination == c.address).unwrap();
@@ -165,7 +201,11 @@ fn a_former_registrant_that_is_silent_is_forgotten_after_its_life() {
     server.pass(Duration::from_secs(62));
     assert_eq!(server.machine.store().table().len(), 1);
     register(&mut server, &mut b, &[EID]);
-    assert_eq!(rlocs(&looked_up(&mut server)), ["198.51.100.2"], "a new claim, not a late refresh");
+    assert_eq!(
+        rlocs(&looked_up(&mut server)),
+        ["198.51.100.2"],
+        "a new claim, not a late refresh"
+    );
 }
 
 #[test]
@@ -178,8 +218,15 @@ fn several_moves_share_one_message_and_a_later_one_holds_the_earlier() {
     let second = register(&mut server, &mut c, &eids[2..]);
     let (first, second) = (b.open(&first[1]), b.open(&second[1]));
     assert_eq!(prefixes(&first.records), eids[..2]);
-    assert_eq!(prefixes(&second.records), [eids[2], eids[0], eids[1]], "the first may have been lost");
-    assert!(second.nonce > first.nonce, "an xTR drops Map-Notifies whose nonce does not rise");
+    assert_eq!(
+        prefixes(&second.records),
+        [eids[2], eids[0], eids[1]],
+        "the first may have been lost"
+    );
+    assert!(
+        second.nonce > first.nonce,
+        "an xTR drops Map-Notifies whose nonce does not rise"
+    );
     server.deliver(&b.from(), &b.ack(&first));
     server.deliver(&b.from(), &b.ack(&second));
     assert_eq!(server.pass(Duration::from_secs(60)), []);
@@ -211,7 +258,10 @@ fn a_key_that_is_gone_ends_the_repetition() {
     let (mut server, _, _, _) = moved();
     let mut other = site("plant", &["[1]10.0.0.0/8"]);
     other.keys = vec![key(2, b"new")];
-    server.machine.handle_command(server.now, Command::Reconfigure(config(vec![other]))).unwrap();
+    server
+        .machine
+        .handle_command(server.now, Command::Reconfigure(config(vec![other])))
+        .unwrap();
     // What was signed is still repeated; nothing new is signed with a key that is gone.
     assert_eq!(server.pass(Duration::from_secs(150)).len(), 6);
 }
@@ -220,12 +270,26 @@ fn a_key_that_is_gone_ends_the_repetition() {
 fn xtrs_of_one_site_that_register_the_same_locators_do_not_fight() {
     let mut server = plant();
     let both = vec![ip("198.51.100.2"), ip("198.51.100.3")];
-    let (mut b, mut c) = (Xtr { rlocs: both.clone(), ..Xtr::new(2) }, Xtr { rlocs: both, ..Xtr::new(3) });
+    let (mut b, mut c) = (
+        Xtr {
+            rlocs: both.clone(),
+            ..Xtr::new(2)
+        },
+        Xtr {
+            rlocs: both,
+            ..Xtr::new(3)
+        },
+    );
     for _ in 0..3 {
         register(&mut server, &mut b, &[EID]);
         register(&mut server, &mut c, &[EID]);
     }
-    server.counted(&[("map-register", 6), ("registered", 2), ("refreshed", 4), ("map-notify-sent", 6)]);
+    server.counted(&[
+        ("map-register", 6),
+        ("registered", 2),
+        ("refreshed", 4),
+        ("map-notify-sent", 6),
+    ]);
 }
 
 #[test]
@@ -267,9 +331,20 @@ fn a_move_between_sites_that_both_own_the_prefix() {
     let mut office = site("office", &["[1]10.0.0.0/8"]);
     office.keys = vec![key(2, b"office secret")];
     let mut server = Server::new(config(vec![site("plant", &["[1]10.0.0.0/8"]), office]));
-    let (mut b, mut c) = (Xtr::new(2), Xtr { key_id: 2, secret: b"office secret".to_vec(), ..Xtr::new(3) });
+    let (mut b, mut c) = (
+        Xtr::new(2),
+        Xtr {
+            key_id: 2,
+            secret: b"office secret".to_vec(),
+            ..Xtr::new(3)
+        },
+    );
     register(&mut server, &mut b, &[EID]);
     let sent = register(&mut server, &mut c, &[EID]);
     c.open(&sent[0]);
-    assert_eq!(rlocs(&b.open(&sent[1]).records[0]), ["198.51.100.3"], "told with the key of its own site");
+    assert_eq!(
+        rlocs(&b.open(&sent[1]).records[0]),
+        ["198.51.100.3"],
+        "told with the key of its own site"
+    );
 }

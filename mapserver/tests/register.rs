@@ -45,7 +45,10 @@ fn a_map_notify_goes_to_the_observed_port_or_to_4342_as_configured() {
     let sent = server.deliver("198.51.100.1:61000", &xtr.register(&["10.1.0.0/16"]));
     assert_eq!(sent[0].destination.port(), 61000);
     config.notify_port = NotifyPort::Control;
-    server.machine.handle_command(server.now, Command::Reconfigure(config)).unwrap();
+    server
+        .machine
+        .handle_command(server.now, Command::Reconfigure(config))
+        .unwrap();
     let sent = server.deliver("198.51.100.1:61000", &xtr.register(&["10.1.0.0/16"]));
     assert_eq!(sent[0].destination.port(), 4342);
 }
@@ -113,19 +116,36 @@ fn without_merge_a_new_locator_set_replaces_the_old_one() {
     let bytes = xtr.register(&["10.1.0.0/16"]);
     server.deliver(&xtr.from(), &bytes);
     server.counted(&[("map-register", 2), ("registered", 2), ("map-notify-sent", 2)]);
-    assert_eq!(rlocs(&server.machine.registrations(server.now)[0].record), ["198.51.100.77"]);
+    assert_eq!(
+        rlocs(&server.machine.registrations(server.now)[0].record),
+        ["198.51.100.77"]
+    );
 }
 
 #[test]
 fn locators_that_nobody_knows_are_kept_untouched() {
     let mut server = Server::new(config(vec![site("plant", &["10.0.0.0/8"])]));
     let mut xtr = Xtr::new(1);
-    let strange = |lcaf| RlocRecord { rloc: AfiAddress::Lcaf(Box::new(lcaf)), ..rloc("192.0.2.7") };
+    let strange = |lcaf| RlocRecord {
+        rloc: AfiAddress::Lcaf(Box::new(lcaf)),
+        ..rloc("192.0.2.7")
+    };
     let added = [
-        strange(Lcaf::Vendor { oui: [0x02, 0xaa, 0xbb], data: (0..200).collect() }),
-        strange(Lcaf::Unknown { rsvd1: 1, flags: 2, kind: 200, rsvd2: 3, body: vec![9, 8, 7] }),
+        strange(Lcaf::Vendor {
+            oui: [0x02, 0xaa, 0xbb],
+            data: (0..200).collect(),
+        }),
+        strange(Lcaf::Unknown {
+            rsvd1: 1,
+            flags: 2,
+            kind: 200,
+            rsvd2: 3,
+            body: vec![9, 8, 7],
+        }),
     ];
-    let bytes = xtr.register_with(&["10.1.0.0/16"], |message| message.records[0].locators.extend(added.clone()));
+    let bytes = xtr.register_with(&["10.1.0.0/16"], |message| {
+        message.records[0].locators.extend(added.clone());
+    });
     let sent = server.deliver(&xtr.from(), &bytes);
     let stored = &server.machine.registrations(server.now)[0].record;
     assert_eq!(stored.locators[1..], added);
@@ -137,7 +157,11 @@ fn locators_that_nobody_knows_are_kept_untouched() {
 #[track_caller]
 fn refused(server: &mut Server, from: &str, bytes: &[u8], reason: &'static str) {
     let before = server.machine.store().snapshot();
-    assert_eq!(server.deliver(from, bytes), [], "a refused Map-Register is not answered");
+    assert_eq!(
+        server.deliver(from, bytes),
+        [],
+        "a refused Map-Register is not answered"
+    );
     server.counted(&[(reason, 1)]);
     assert_eq!(server.machine.store().snapshot(), before);
 }
@@ -156,7 +180,10 @@ fn a_forged_mac_is_refused_wherever_a_bit_is_flipped() {
         bad[byte] ^= 1;
         refused(&mut server, &xtr.from(), &bad, "bad-mac");
     }
-    let thief = Xtr { secret: b"guess".to_vec(), ..xtr.clone() };
+    let thief = Xtr {
+        secret: b"guess".to_vec(),
+        ..xtr.clone()
+    };
     let forged = thief.clone().register(&["10.1.0.0/16"]);
     refused(&mut server, &xtr.from(), &forged, "bad-mac");
     server.deliver(&xtr.from(), &good);
@@ -174,7 +201,10 @@ fn algorithm_zero_is_refused() {
 
 #[test]
 fn hmac_sha1_is_refused_unless_named() {
-    let mut xtr = Xtr { algorithm: AuthAlgorithm::HmacSha1, ..Xtr::new(1) };
+    let mut xtr = Xtr {
+        algorithm: AuthAlgorithm::HmacSha1,
+        ..Xtr::new(1)
+    };
     let bytes = xtr.register(&["10.1.0.0/16"]);
     refused(&mut plant(), &xtr.from(), &bytes, "algorithm-refused");
     let mut named = site("plant", &["10.0.0.0/8"]);
@@ -189,7 +219,10 @@ fn hkdf_is_spoken_when_accepted_and_answered_in_kind() {
     let mut modern = site("plant", &["10.0.0.0/8"]);
     modern.keys[0].algorithms = vec![AuthAlgorithm::HmacSha256_128HkdfSha256];
     let mut server = Server::new(config(vec![modern]));
-    let mut xtr = Xtr { algorithm: AuthAlgorithm::HmacSha256_128HkdfSha256, ..Xtr::new(1) };
+    let mut xtr = Xtr {
+        algorithm: AuthAlgorithm::HmacSha256_128HkdfSha256,
+        ..Xtr::new(1)
+    };
     let bytes = xtr.register(&["10.1.0.0/16"]);
     let sent = server.deliver(&xtr.from(), &bytes);
     assert_eq!(xtr.open(&sent[0]).authentication.algorithm_id, 3);
@@ -201,10 +234,17 @@ fn hkdf_is_spoken_when_accepted_and_answered_in_kind() {
 
 #[test]
 fn an_unknown_key_id_is_refused() {
-    let mut xtr = Xtr { key_id: 9, ..Xtr::new(1) };
+    let mut xtr = Xtr {
+        key_id: 9,
+        ..Xtr::new(1)
+    };
     let bytes = xtr.register(&["10.1.0.0/16"]);
     refused(&mut plant(), &xtr.from(), &bytes, "unknown-key-id");
-    let mut nobody = Xtr { key_id: 9, secret: b"x".to_vec(), ..Xtr::new(1) };
+    let mut nobody = Xtr {
+        key_id: 9,
+        secret: b"x".to_vec(),
+        ..Xtr::new(1)
+    };
     let bytes = nobody.register(&["10.1.0.0/16"]);
     refused(&mut plant(), &xtr.from(), &bytes, "unknown-key-id");
 }
@@ -240,13 +280,20 @@ fn a_replay_is_refused_from_wherever_it_comes() {
 #[test]
 fn an_xtr_without_an_id_cannot_be_replayed_from_another_address_either() {
     let mut server = plant();
-    let mut xtr = Xtr { xtr: None, ..Xtr::new(1) };
+    let mut xtr = Xtr {
+        xtr: None,
+        ..Xtr::new(1)
+    };
     let old = xtr.register(&["10.1.0.0/16"]);
     server.deliver(&xtr.from(), &old);
     server.counted(&OK);
     refused(&mut server, "203.0.113.66:4342", &old, "replayed-nonce");
     // Another xTR of the site, for another prefix, has a counter of its own.
-    let mut other = Xtr { xtr: None, nonce: 1, ..Xtr::new(2) };
+    let mut other = Xtr {
+        xtr: None,
+        nonce: 1,
+        ..Xtr::new(2)
+    };
     let bytes = other.register(&["10.2.0.0/16"]);
     server.deliver(&other.from(), &bytes);
     server.counted(&OK);
@@ -255,7 +302,16 @@ fn an_xtr_without_an_id_cannot_be_replayed_from_another_address_either() {
 #[test]
 fn nonces_of_two_xtrs_do_not_disturb_each_other() {
     let mut server = plant();
-    let (mut one, mut two) = (Xtr { nonce: 5000, ..Xtr::new(1) }, Xtr { nonce: 5, ..Xtr::new(2) });
+    let (mut one, mut two) = (
+        Xtr {
+            nonce: 5000,
+            ..Xtr::new(1)
+        },
+        Xtr {
+            nonce: 5,
+            ..Xtr::new(2)
+        },
+    );
     let bytes = [one.register(&["10.1.0.0/16"]), two.register(&["10.2.0.0/16"])];
     server.deliver(&one.from(), &bytes[0]);
     server.deliver(&two.from(), &bytes[1]);
@@ -266,7 +322,12 @@ fn nonces_of_two_xtrs_do_not_disturb_each_other() {
 fn a_prefix_outside_the_site_is_refused_with_everything_else_in_the_message() {
     let mut server = plant();
     let mut xtr = Xtr::new(1);
-    for eids in [&["11.0.0.0/8"][..], &["10.1.0.0/16", "11.0.0.0/8"], &["0.0.0.0/0"], &["[9]10.1.0.0/16"]] {
+    for eids in [
+        &["11.0.0.0/8"][..],
+        &["10.1.0.0/16", "11.0.0.0/8"],
+        &["0.0.0.0/0"],
+        &["[9]10.1.0.0/16"],
+    ] {
         let bytes = xtr.register(eids);
         refused(&mut server, &xtr.from(), &bytes, "prefix-not-owned");
     }
@@ -282,7 +343,10 @@ fn another_sites_prefix_cannot_be_taken() {
     refused(&mut server, &xtr.from(), &bytes, "unknown-key-id");
     let bytes = xtr.register(&["10.1.0.0/16", "11.1.0.0/16"]);
     refused(&mut server, &xtr.from(), &bytes, "prefix-not-owned");
-    let mut guess = Xtr { key_id: 2, ..xtr.clone() };
+    let mut guess = Xtr {
+        key_id: 2,
+        ..xtr.clone()
+    };
     let bytes = guess.register(&["11.1.0.0/16"]);
     refused(&mut server, &xtr.from(), &bytes, "bad-mac");
 }
@@ -300,7 +364,10 @@ fn space_delegated_to_a_site_is_closed_to_the_owner_of_the_rest() {
 #[test]
 fn exact_prefixes_are_exact() {
     let mut exact = site("plant", &[]);
-    exact.prefixes = vec![SitePrefix { prefix: prefix("10.0.0.0/8"), accept_more_specifics: false }];
+    exact.prefixes = vec![SitePrefix {
+        prefix: prefix("10.0.0.0/8"),
+        accept_more_specifics: false,
+    }];
     let mut server = Server::new(config(vec![exact]));
     let mut xtr = Xtr::new(1);
     let bytes = xtr.register(&["10.1.0.0/16"]);
@@ -316,7 +383,10 @@ fn the_same_eid_in_two_instances_is_two_eids() {
     blue.keys = vec![key(1, b"blue secret")];
     let mut server = Server::new(config(vec![site("red", &["[1]10.0.0.0/8"]), blue]));
     let mut red = Xtr::new(1);
-    let mut blue = Xtr { secret: b"blue secret".to_vec(), ..Xtr::new(2) };
+    let mut blue = Xtr {
+        secret: b"blue secret".to_vec(),
+        ..Xtr::new(2)
+    };
     let (a, b) = (red.register(&["[1]10.1.0.0/16"]), blue.register(&["[2]10.1.0.0/16"]));
     server.deliver(&red.from(), &a);
     server.deliver(&blue.from(), &b);
@@ -352,13 +422,30 @@ fn keys_rotate_without_a_gap() {
     let bytes = xtr.register(&["10.1.0.0/16"]);
     server.deliver(&xtr.from(), &bytes);
     // The xTR changes over. RFC 9301 §5.6: with a new key its nonces may start anew.
-    let mut next = Xtr { key_id: 2, secret: b"the next secret".to_vec(), nonce: 1, ..xtr.clone() };
+    let mut next = Xtr {
+        key_id: 2,
+        secret: b"the next secret".to_vec(),
+        nonce: 1,
+        ..xtr.clone()
+    };
     let bytes = next.register(&["10.1.0.0/16"]);
     let sent = server.deliver(&next.from(), &bytes);
-    assert_eq!(next.open(&sent[0]).authentication.key_id, 2, "acknowledged with the key it was signed with");
-    server.counted(&[("map-register", 2), ("registered", 1), ("refreshed", 1), ("map-notify-sent", 2)]);
+    assert_eq!(
+        next.open(&sent[0]).authentication.key_id,
+        2,
+        "acknowledged with the key it was signed with"
+    );
+    server.counted(&[
+        ("map-register", 2),
+        ("registered", 1),
+        ("refreshed", 1),
+        ("map-notify-sent", 2),
+    ]);
     both.keys.remove(0);
-    server.machine.handle_command(server.now, Command::Reconfigure(config(vec![both]))).unwrap();
+    server
+        .machine
+        .handle_command(server.now, Command::Reconfigure(config(vec![both])))
+        .unwrap();
     assert_eq!(server.registered(), ["[0]10.1.0.0/16"], "what stood stays");
     let bytes = xtr.register(&["10.1.0.0/16"]);
     refused(&mut server, &xtr.from(), &bytes, "unknown-key-id");
@@ -371,19 +458,41 @@ fn what_the_new_configuration_does_not_allow_is_removed() {
     let bytes = xtr.register(&["10.1.0.0/16", "11.1.0.0/16"]);
     server.deliver(&xtr.from(), &bytes);
     let less = config(vec![site("plant", &["11.0.0.0/8"])]);
-    server.machine.handle_command(server.now, Command::Reconfigure(less)).unwrap();
+    server
+        .machine
+        .handle_command(server.now, Command::Reconfigure(less))
+        .unwrap();
     assert_eq!(server.registered(), ["[0]11.1.0.0/16"]);
     let wrong = config(vec![site("plant", &["11.0.0.0/8"]), site("plant", &[])]);
-    assert!(server.machine.handle_command(server.now, Command::Reconfigure(wrong)).is_err());
-    assert_eq!(server.registered(), ["[0]11.1.0.0/16"], "a wrong configuration changes nothing");
-    server.machine.handle_command(server.now, Command::Clear(prefix("11.1.0.0/16"))).unwrap();
+    assert!(
+        server
+            .machine
+            .handle_command(server.now, Command::Reconfigure(wrong))
+            .is_err()
+    );
+    assert_eq!(
+        server.registered(),
+        ["[0]11.1.0.0/16"],
+        "a wrong configuration changes nothing"
+    );
+    server
+        .machine
+        .handle_command(server.now, Command::Clear(prefix("11.1.0.0/16")))
+        .unwrap();
     assert!(server.registered().is_empty());
 }
 
 #[test]
 fn tables_are_bounded() {
-    let limits = Limits { registrations_per_site: 2, nonces_per_key: 2, ..Limits::default() };
-    let mut server = Server::new(mapserver::MapServerConfig { limits, ..config(vec![site("plant", &["10.0.0.0/8"])]) });
+    let limits = Limits {
+        registrations_per_site: 2,
+        nonces_per_key: 2,
+        ..Limits::default()
+    };
+    let mut server = Server::new(mapserver::MapServerConfig {
+        limits,
+        ..config(vec![site("plant", &["10.0.0.0/8"])])
+    });
     let mut xtr = Xtr::new(1);
     let bytes = xtr.register(&["10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16"]);
     refused(&mut server, &xtr.from(), &bytes, "table-full");
@@ -391,7 +500,12 @@ fn tables_are_bounded() {
     server.deliver(&xtr.from(), &bytes);
     let refresh = xtr.register(&["10.1.0.0/16", "10.2.0.0/16"]);
     server.deliver(&xtr.from(), &refresh);
-    server.counted(&[("map-register", 2), ("registered", 2), ("refreshed", 2), ("map-notify-sent", 2)]);
+    server.counted(&[
+        ("map-register", 2),
+        ("registered", 2),
+        ("refreshed", 2),
+        ("map-notify-sent", 2),
+    ]);
     let (mut two, mut three) = (Xtr::new(2), Xtr::new(3));
     let bytes = two.deregister(&["10.1.0.0/16"]);
     server.deliver(&two.from(), &bytes);

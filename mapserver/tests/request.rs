@@ -3,7 +3,9 @@
 mod common;
 
 use common::*;
-use lisp::wire::{AfiAddress, Ecm, EcmSecurity, EidAd, EidRecord, Lcaf, MapReply, MapRequest, RequestRecord, RlocRecord};
+use lisp::wire::{
+    AfiAddress, Ecm, EcmSecurity, EidAd, EidRecord, Lcaf, MapReply, MapRequest, RequestRecord, RlocRecord,
+};
 use lisp::{Locator, NegativeAction, Ttl};
 use mapserver::{Limits, MapServerConfig, Site};
 
@@ -18,7 +20,11 @@ fn plant(proxy: bool) -> (Server, Xtr) {
 fn register(server: &mut Server, xtr: &mut Xtr, eids: &[&str], proxy: bool) {
     let bytes = xtr.register_with(eids, |message| message.proxy_reply = proxy);
     server.deliver(&xtr.from(), &bytes);
-    server.counted(&[("map-register", 1), ("registered", eids.len() as u64), ("map-notify-sent", 1)]);
+    server.counted(&[
+        ("map-register", 1),
+        ("registered", eids.len() as u64),
+        ("map-notify-sent", 1),
+    ]);
 }
 
 #[test]
@@ -46,8 +52,16 @@ fn a_map_request_without_ecm_is_encapsulated() {
     assert_eq!(sent[0].destination, xtr.address);
     let arrived = Ecm::decode(&sent[0].payload).unwrap();
     assert_eq!(arrived.payload, request.encode());
-    assert_eq!(arrived.destination, "10.1.2.3:4342".parse().unwrap(), "the EID asked for");
-    assert_eq!(arrived.source, "203.0.113.9:7777".parse().unwrap(), "the port that the Map-Reply goes to");
+    assert_eq!(
+        arrived.destination,
+        "10.1.2.3:4342".parse().unwrap(),
+        "the EID asked for"
+    );
+    assert_eq!(
+        arrived.source,
+        "203.0.113.9:7777".parse().unwrap(),
+        "the port that the Map-Reply goes to"
+    );
 }
 
 #[test]
@@ -59,9 +73,15 @@ fn lisp_sec_data_travels_on_and_is_not_answered_by_proxy() {
         wrap_id: 2,
         preamble: [1; 8],
         otk: vec![2; 16],
-        eid_ad: EidAd { kdf_id: 2, records: None },
+        eid_ad: EidAd {
+            kdf_id: 2,
+            records: None,
+        },
     };
-    let asked = Ecm { security: Some(security), ..ecm("[1]10.1.2.3", &request("[1]10.1.2.3", "203.0.113.9")) };
+    let asked = Ecm {
+        security: Some(security),
+        ..ecm("[1]10.1.2.3", &request("[1]10.1.2.3", "203.0.113.9"))
+    };
     let sent = server.deliver(ITR, &asked.encode());
     server.counted(&[("map-request", 1), ("forwarded", 1)]);
     assert_eq!(Ecm::decode(&sent[0].payload).unwrap(), Ecm { to_etr: true, ..asked });
@@ -104,7 +124,10 @@ fn the_etr_is_chosen_by_priority_then_weight_among_the_reachable() {
 #[test]
 fn a_proxy_reply_is_not_authoritative_has_no_local_bit_and_is_sorted() {
     let mut server = Server::new(config(vec![site("plant", &["10.0.0.0/8"])]));
-    let mut xtr = Xtr { rlocs: vec![ip("2001:db8::1"), ip("198.51.100.9"), ip("198.51.100.10")], ..Xtr::new(1) };
+    let mut xtr = Xtr {
+        rlocs: vec![ip("2001:db8::1"), ip("198.51.100.9"), ip("198.51.100.10")],
+        ..Xtr::new(1)
+    };
     let bytes = xtr.register_with(&["10.1.0.0/16"], |message| {
         message.proxy_reply = true;
         message.records[0].authoritative = true;
@@ -120,7 +143,11 @@ fn a_proxy_reply_is_not_authoritative_has_no_local_bit_and_is_sorted() {
         server.deliver(ITR, &asked.encode());
     }
     let sent = server.deliver(ITR, &asked.encode());
-    assert_eq!(sent[0].destination, "203.0.113.9:5555".parse().unwrap(), "ITR-RLOC, source port of the Map-Request");
+    assert_eq!(
+        sent[0].destination,
+        "203.0.113.9:5555".parse().unwrap(),
+        "ITR-RLOC, source port of the Map-Request"
+    );
     let reply = map_reply(&sent);
     assert_eq!(reply.nonce.0, 0x0123_4567_89ab_cdef);
     assert!(!reply.probe && !reply.echo_nonce);
@@ -128,7 +155,10 @@ fn a_proxy_reply_is_not_authoritative_has_no_local_bit_and_is_sorted() {
     assert!(!record.authoritative, "RFC 9301 §5.4: a proxy MUST NOT set the A-bit");
     assert!(record.locators.iter().all(|locator| !locator.local && !locator.probed));
     assert_eq!(rlocs(record), ["198.51.100.9", "198.51.100.10", "2001:db8::1"]);
-    assert_eq!((record.ttl, record.prefix().unwrap()), (Ttl::DAY, prefix("10.1.0.0/16")));
+    assert_eq!(
+        (record.ttl, record.prefix().unwrap()),
+        (Ttl::DAY, prefix("10.1.0.0/16"))
+    );
 }
 
 #[test]
@@ -152,7 +182,12 @@ fn a_site_that_does_not_allow_it_gets_the_request_and_one_that_is_forced_does_no
 #[test]
 fn overlapping_prefixes_are_answered_with_their_more_specifics() {
     let mut server = Server::new(config(vec![site("plant", &["2001:db8::/32"])]));
-    let eids = ["2001:db8::/32", "2001:db8:1::/48", "2001:db8:1:1::/64", "2001:db8:1:2::/64"];
+    let eids = [
+        "2001:db8::/32",
+        "2001:db8:1::/48",
+        "2001:db8:1:1::/64",
+        "2001:db8:1:2::/64",
+    ];
     let mut xtr = Xtr::new(1);
     let bytes = xtr.register_with(&eids, |message| {
         message.proxy_reply = true;
@@ -169,14 +204,23 @@ fn overlapping_prefixes_are_answered_with_their_more_specifics() {
     };
     assert_eq!(prefixes(&ask("2001:db8:1:1::1")), ["[0]2001:db8:1:1::/64"]);
     let records = ask("2001:db8:1:5::5");
-    assert_eq!(prefixes(&records), ["[0]2001:db8:1::/48", "[0]2001:db8:1:1::/64", "[0]2001:db8:1:2::/64"]);
-    assert!(records.iter().all(|record| record.ttl == Ttl(5)), "one TTL for all, the shortest");
+    assert_eq!(
+        prefixes(&records),
+        ["[0]2001:db8:1::/48", "[0]2001:db8:1:1::/64", "[0]2001:db8:1:2::/64"]
+    );
+    assert!(
+        records.iter().all(|record| record.ttl == Ttl(5)),
+        "one TTL for all, the shortest"
+    );
 }
 
 #[test]
 fn too_many_more_specifics_give_a_narrower_prefix_instead() {
     let mut server = Server::new(MapServerConfig {
-        limits: Limits { records_per_reply: 3, ..Limits::default() },
+        limits: Limits {
+            records_per_reply: 3,
+            ..Limits::default()
+        },
         ..config(vec![site("plant", &["10.0.0.0/8"])])
     });
     let eids = ["10.0.0.0/8", "10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16"];
@@ -201,7 +245,10 @@ fn unknown_locators_are_in_proxy_replies_as_they_came() {
     let mut server = Server::new(config(vec![site("plant", &["10.0.0.0/8"])]));
     let mut xtr = Xtr::new(1);
     let vendor = RlocRecord {
-        rloc: AfiAddress::Lcaf(Box::new(Lcaf::Vendor { oui: [2, 0, 0], data: vec![7; 30] })),
+        rloc: AfiAddress::Lcaf(Box::new(Lcaf::Vendor {
+            oui: [2, 0, 0],
+            data: vec![7; 30],
+        })),
         ..rloc("192.0.2.7")
     };
     let bytes = xtr.register_with(&["10.1.0.0/16"], |message| {
@@ -220,7 +267,9 @@ fn unknown_locators_are_in_proxy_replies_as_they_came() {
 
 fn negative(server: &mut Server, target: &str) -> EidRecord {
     let reply = map_reply(&server.deliver(ITR, &ask(target)));
-    let [record] = &reply.records[..] else { panic!("{reply:?}") };
+    let [record] = &reply.records[..] else {
+        panic!("{reply:?}")
+    };
     assert!(record.locators.is_empty() && !record.authoritative);
     assert_eq!(record.action, NegativeAction::NativelyForward);
     record.clone()
@@ -230,7 +279,10 @@ fn negative(server: &mut Server, target: &str) -> EidRecord {
 fn what_is_no_lisp_eid_is_negative_for_fifteen_minutes() {
     let (mut server, _) = plant(false);
     let record = negative(&mut server, "[1]11.0.0.1");
-    assert_eq!((record.ttl, prefixes(&[record])), (Ttl(15), vec!["[1]11.0.0.0/8".to_owned()]));
+    assert_eq!(
+        (record.ttl, prefixes(&[record])),
+        (Ttl(15), vec!["[1]11.0.0.0/8".to_owned()])
+    );
     let record = negative(&mut server, "[1]192.0.2.1");
     assert_eq!(prefixes(&[record]), ["[1]128.0.0.0/1"]);
     let record = negative(&mut server, "[3]10.1.2.3");
@@ -242,9 +294,16 @@ fn what_is_no_lisp_eid_is_negative_for_fifteen_minutes() {
 fn what_is_configured_but_unregistered_is_negative_for_one_minute() {
     let (mut server, _) = plant(false);
     let record = negative(&mut server, "[1]10.2.3.4");
-    assert_eq!((record.ttl, prefixes(&[record])), (Ttl(1), vec!["[1]10.2.0.0/15".to_owned()]));
+    assert_eq!(
+        (record.ttl, prefixes(&[record])),
+        (Ttl(1), vec!["[1]10.2.0.0/15".to_owned()])
+    );
     let record = negative(&mut server, "[2]10.1.2.3");
-    assert_eq!(prefixes(&[record]), ["[2]10.0.0.0/8"], "the same EID in another instance is not registered");
+    assert_eq!(
+        prefixes(&[record]),
+        ["[2]10.0.0.0/8"],
+        "the same EID in another instance is not registered"
+    );
     server.counted(&[("map-request", 2), ("negative-unregistered", 2)]);
 }
 
@@ -254,19 +313,32 @@ fn a_block_is_configured_space() {
     config.blocks = vec![prefix("10.0.0.0/8")];
     let mut server = Server::new(config);
     let record = negative(&mut server, "10.2.0.1");
-    assert_eq!((record.ttl, prefixes(&[record])), (Ttl(1), vec!["[0]10.2.0.0/15".to_owned()]));
+    assert_eq!(
+        (record.ttl, prefixes(&[record])),
+        (Ttl(1), vec!["[0]10.2.0.0/15".to_owned()])
+    );
     let record = negative(&mut server, "10.1.0.1");
-    assert_eq!((record.ttl, prefixes(&[record])), (Ttl(1), vec!["[0]10.1.0.0/16".to_owned()]));
+    assert_eq!(
+        (record.ttl, prefixes(&[record])),
+        (Ttl(1), vec!["[0]10.1.0.0/16".to_owned()])
+    );
 }
 
 #[test]
 fn unregistered_space_of_one_site_is_not_answered_with_anothers_wider_prefix() {
-    let mut server = Server::new(config(vec![site("plant", &["10.0.0.0/8"]), site("branch", &["10.1.0.0/16"])]));
+    let mut server = Server::new(config(vec![
+        site("plant", &["10.0.0.0/8"]),
+        site("branch", &["10.1.0.0/16"]),
+    ]));
     register(&mut server, &mut Xtr::new(1), &["10.0.0.0/8"], true);
     let record = negative(&mut server, "10.1.2.3");
     assert_eq!(prefixes(&[record]), ["[0]10.1.0.0/16"]);
     let sent = server.deliver(ITR, &ask("10.2.2.3"));
-    assert_eq!(prefixes(&map_reply(&sent).records), ["[0]10.2.0.0/15"], "cut around the branch");
+    assert_eq!(
+        prefixes(&map_reply(&sent).records),
+        ["[0]10.2.0.0/15"],
+        "cut around the branch"
+    );
 }
 
 #[test]
@@ -280,10 +352,16 @@ fn a_registration_that_ran_out_is_no_match_even_before_it_is_swept() {
 #[test]
 fn an_etr_without_a_usable_locator_counts_as_unregistered() {
     let mut server = Server::new(config(vec![site("plant", &["10.0.0.0/8"])]));
-    let mut xtr = Xtr { rlocs: vec![ip("0.0.0.0")], ..Xtr::new(1) };
+    let mut xtr = Xtr {
+        rlocs: vec![ip("0.0.0.0")],
+        ..Xtr::new(1)
+    };
     register(&mut server, &mut xtr, &["10.1.0.0/16"], false);
     let record = negative(&mut server, "10.1.2.3");
-    assert_eq!((record.ttl, prefixes(&[record])), (Ttl(1), vec!["[0]10.1.0.0/16".to_owned()]));
+    assert_eq!(
+        (record.ttl, prefixes(&[record])),
+        (Ttl(1), vec!["[0]10.1.0.0/16".to_owned()])
+    );
 }
 
 // ---- refusals ----
@@ -387,11 +465,47 @@ fn a_family_that_we_cannot_send_in_is_no_choice() {
 fn other_contents_of_an_ecm_are_dropped_under_their_names() {
     let (mut server, mut xtr) = plant(true);
     let plain = ecm("[1]10.1.2.3", &with(|_| {}));
-    dropped(&mut server, ITR, &Ecm { to_etr: true, ..plain.clone() }.encode(), "ecm-to-etr");
-    dropped(&mut server, ITR, &Ecm { ddt: true, ..plain.clone() }.encode(), "ddt-request");
+    dropped(
+        &mut server,
+        ITR,
+        &Ecm {
+            to_etr: true,
+            ..plain.clone()
+        }
+        .encode(),
+        "ecm-to-etr",
+    );
+    dropped(
+        &mut server,
+        ITR,
+        &Ecm {
+            ddt: true,
+            ..plain.clone()
+        }
+        .encode(),
+        "ddt-request",
+    );
     let register = xtr.register(&["[1]10.1.0.0/16"]);
-    dropped(&mut server, ITR, &Ecm { payload: register, ..plain.clone() }.encode(), "ecm-content");
-    dropped(&mut server, ITR, &Ecm { payload: vec![0x10, 0, 0, 1], ..plain.clone() }.encode(), "malformed");
+    dropped(
+        &mut server,
+        ITR,
+        &Ecm {
+            payload: register,
+            ..plain.clone()
+        }
+        .encode(),
+        "ecm-content",
+    );
+    dropped(
+        &mut server,
+        ITR,
+        &Ecm {
+            payload: vec![0x10, 0, 0, 1],
+            ..plain.clone()
+        }
+        .encode(),
+        "malformed",
+    );
     let bytes = plain.encode();
     for end in [1, 4, 12, 40, bytes.len() - 1] {
         dropped(&mut server, ITR, &bytes[..end], "malformed");
@@ -402,9 +516,18 @@ fn other_contents_of_an_ecm_are_dropped_under_their_names() {
 fn an_eid_that_is_no_ip_address_is_not_looked_up() {
     let (mut server, _) = plant(true);
     let asked = with(|request| {
-        request.records = vec![RequestRecord { notify: false, mask_len: 0, eid: AfiAddress::Name(b"host".to_vec()) }];
+        request.records = vec![RequestRecord {
+            notify: false,
+            mask_len: 0,
+            eid: AfiAddress::Name(b"host".to_vec()),
+        }];
     });
-    dropped(&mut server, ITR, &ecm("[1]10.1.2.3", &asked).encode(), "unsupported-eid");
+    dropped(
+        &mut server,
+        ITR,
+        &ecm("[1]10.1.2.3", &asked).encode(),
+        "unsupported-eid",
+    );
 }
 
 #[test]
@@ -418,13 +541,25 @@ fn with_the_d_bit_no_map_reply_is_sent() {
 #[test]
 fn several_records_are_answered_in_one_map_reply_and_one_copy_for_each_etr() {
     let (mut server, _) = plant(true);
-    register(&mut server, &mut Xtr::new(2), &["[1]10.2.0.0/16", "[1]10.3.0.0/16"], false);
+    register(
+        &mut server,
+        &mut Xtr::new(2),
+        &["[1]10.2.0.0/16", "[1]10.3.0.0/16"],
+        false,
+    );
     let asked = with(|request| {
         let more = ["[1]10.2.0.1", "[1]10.3.0.1", "[1]10.9.0.1", "[1]10.9.0.2"];
-        request.records.extend(more.iter().map(|target| RequestRecord::for_eid(&eid(target))));
+        request
+            .records
+            .extend(more.iter().map(|target| RequestRecord::for_eid(&eid(target))));
     });
     let sent = server.deliver(ITR, &ecm("[1]10.1.2.3", &asked).encode());
-    server.counted(&[("map-request", 1), ("proxy-reply", 1), ("negative-unregistered", 1), ("forwarded", 1)]);
+    server.counted(&[
+        ("map-request", 1),
+        ("proxy-reply", 1),
+        ("negative-unregistered", 1),
+        ("forwarded", 1),
+    ]);
     assert_eq!(sent.len(), 2);
     let reply = MapReply::decode(&sent[0].payload).unwrap();
     assert_eq!(prefixes(&reply.records), ["[1]10.1.0.0/16", "[1]10.8.0.0/13"]);
@@ -439,8 +574,14 @@ const HEADERS: usize = 28;
 #[test]
 fn no_source_gets_more_bytes_than_it_sent_whatever_it_asks() {
     let mut server = Server::new(config(vec![site("plant", &["10.0.0.0/8"])]));
-    let mut xtr = Xtr { rlocs: (1..=24).map(|n| ip(&format!("2001:db8::{n}"))).collect(), ..Xtr::new(1) };
-    let eids: Vec<String> = (0..12).map(|n| format!("10.{n}.0.0/16")).chain(["10.0.0.0/8".to_owned()]).collect();
+    let mut xtr = Xtr {
+        rlocs: (1..=24).map(|n| ip(&format!("2001:db8::{n}"))).collect(),
+        ..Xtr::new(1)
+    };
+    let eids: Vec<String> = (0..12)
+        .map(|n| format!("10.{n}.0.0/16"))
+        .chain(["10.0.0.0/8".to_owned()])
+        .collect();
     for eids in &eids {
         register(&mut server, &mut xtr, &[eids], true);
     }
@@ -451,7 +592,9 @@ fn no_source_gets_more_bytes_than_it_sent_whatever_it_asks() {
             bytes_in += asked.len() + HEADERS;
             let sent = server.deliver(ITR, &asked);
             // To a registered ETR it is one copy of what came in; to the address in the request, only what is paid.
-            let replies = sent.iter().filter(|transmit| transmit.destination.ip() == ip("203.0.113.9"));
+            let replies = sent
+                .iter()
+                .filter(|transmit| transmit.destination.ip() == ip("203.0.113.9"));
             bytes_out += replies.map(|transmit| transmit.payload.len() + HEADERS).sum::<usize>();
             assert!(sent.iter().map(|transmit| transmit.payload.len()).sum::<usize>() <= bytes_in);
             assert!(bytes_out <= bytes_in, "{bytes_out} > {bytes_in}");
@@ -463,7 +606,10 @@ fn no_source_gets_more_bytes_than_it_sent_whatever_it_asks() {
 #[test]
 fn a_reply_that_is_not_paid_for_is_left_to_the_etr() {
     let mut server = Server::new(config(vec![site("plant", &["10.0.0.0/8"])]));
-    let mut xtr = Xtr { rlocs: (1..=24).map(|n| ip(&format!("198.51.100.{n}"))).collect(), ..Xtr::new(1) };
+    let mut xtr = Xtr {
+        rlocs: (1..=24).map(|n| ip(&format!("198.51.100.{n}"))).collect(),
+        ..Xtr::new(1)
+    };
     register(&mut server, &mut xtr, &["10.1.0.0/16"], true);
     let sent = server.deliver(ITR, &ask("10.1.2.3"));
     server.counted(&[("map-request", 1), ("forwarded", 1)]);
@@ -479,7 +625,10 @@ fn a_third_party_is_not_flooded_by_many_sources() {
     for source in 0..1000u32 {
         let from = format!("203.0.{}.{}:4342", source / 250, source % 250 + 1);
         let sent = server.deliver(&from, &bytes);
-        hit += sent.iter().filter(|transmit| transmit.destination.ip() == ip("192.0.2.66")).count();
+        hit += sent
+            .iter()
+            .filter(|transmit| transmit.destination.ip() == ip("192.0.2.66"))
+            .count();
     }
     assert_eq!(hit, Limits::default().third_party_replies_per_second as usize);
 }
@@ -487,10 +636,16 @@ fn a_third_party_is_not_flooded_by_many_sources() {
 #[test]
 fn a_flood_from_one_source_is_cut_and_others_are_served() {
     let (mut server, _) = plant(true);
-    let answered = (0..1000).filter(|_| !server.deliver(ITR, &ask("[1]10.1.2.3")).is_empty()).count();
+    let answered = (0..1000)
+        .filter(|_| !server.deliver(ITR, &ask("[1]10.1.2.3")).is_empty())
+        .count();
     let burst = u64::from(Limits::default().request_burst);
     assert_eq!(answered as u64, burst);
-    server.counted(&[("map-request", burst), ("proxy-reply", burst), ("budget-exceeded", 1000 - burst)]);
+    server.counted(&[
+        ("map-request", burst),
+        ("proxy-reply", burst),
+        ("budget-exceeded", 1000 - burst),
+    ]);
     let asked = ecm("[1]10.1.2.3", &request("[1]10.1.2.3", "203.0.113.10")).encode();
     assert_eq!(server.deliver("203.0.113.10:4342", &asked).len(), 1);
 }

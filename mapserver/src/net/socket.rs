@@ -53,7 +53,10 @@ impl Socket {
         };
         enable(socket.as_raw_fd(), level, option)?;
         socket.bind(&address.into())?;
-        Ok(Self { inner: UdpSocket::from_std(socket.into())?, ipv4: address.is_ipv4() })
+        Ok(Self {
+            inner: UdpSocket::from_std(socket.into())?,
+            ipv4: address.is_ipv4(),
+        })
     }
 
     pub(super) fn local_address(&self) -> io::Result<SocketAddr> {
@@ -63,7 +66,9 @@ impl Socket {
     /// The next datagram. `buffer` is scratch space of [`MAX_PAYLOAD`] bytes.
     pub(super) async fn receive(&self, buffer: &mut [u8]) -> io::Result<Datagram> {
         let bound = self.local_address()?.ip();
-        self.inner.async_io(Interest::READABLE, || receive(self.inner.as_raw_fd(), bound, buffer)).await
+        self.inner
+            .async_io(Interest::READABLE, || receive(self.inner.as_raw_fd(), bound, buffer))
+            .await
     }
 
     pub(super) async fn send(&self, transmit: &Transmit) -> io::Result<()> {
@@ -78,7 +83,11 @@ fn enable(fd: RawFd, level: libc::c_int, option: libc::c_int) -> io::Result<()> 
     let size = size_of_val(&on) as libc::socklen_t;
     // SAFETY: `on` lives through the call and `size` is its size; `fd` is an open socket of the caller.
     let done = unsafe { libc::setsockopt(fd, level, option, ptr::from_ref(&on).cast(), size) };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 fn receive(fd: RawFd, bound: IpAddr, buffer: &mut [u8]) -> io::Result<Datagram> {
@@ -88,7 +97,10 @@ fn receive(fd: RawFd, bound: IpAddr, buffer: &mut [u8]) -> io::Result<Datagram> 
     // points to a live buffer of the length given beside it.
     let (length, from) = unsafe {
         SockAddr::try_init(|storage, len| {
-            let mut slice = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+            let mut slice = libc::iovec {
+                iov_base: buffer.as_mut_ptr().cast(),
+                iov_len: buffer.len(),
+            };
             let mut header: libc::msghdr = mem::zeroed();
             header.msg_name = storage.cast();
             header.msg_namelen = *len;
@@ -97,7 +109,9 @@ fn receive(fd: RawFd, bound: IpAddr, buffer: &mut [u8]) -> io::Result<Datagram> 
             header.msg_control = ptr::from_mut(&mut ancillary).cast();
             header.msg_controllen = size_of::<Ancillary>() as _;
             let received = libc::recvmsg(fd, &raw mut header, 0);
-            let Ok(received) = usize::try_from(received) else { return Err(io::Error::last_os_error()) };
+            let Ok(received) = usize::try_from(received) else {
+                return Err(io::Error::last_os_error());
+            };
             *len = header.msg_namelen;
             if let Some(address) = destination(&header) {
                 to = address;
@@ -139,7 +153,10 @@ unsafe fn destination(header: &libc::msghdr) -> Option<IpAddr> {
 
 fn send(fd: RawFd, payload: &[u8], destination: SocketAddr, source: Option<IpAddr>) -> io::Result<()> {
     let destination = SockAddr::from(destination);
-    let mut slice = libc::iovec { iov_base: payload.as_ptr().cast_mut().cast(), iov_len: payload.len() };
+    let mut slice = libc::iovec {
+        iov_base: payload.as_ptr().cast_mut().cast(),
+        iov_len: payload.len(),
+    };
     let mut ancillary = Ancillary([0; 128]);
     // SAFETY: all zeros is a valid `msghdr`; every pointer put into it points to a live buffer of the length given
     // beside it, and `sendmsg` only reads them. The control buffer is larger than one packet-info message.

@@ -48,7 +48,10 @@ const REMEMBERED: usize = 4096;
 impl ChangeLog {
     /// A log whose next change has the number after `sequence`.
     pub(super) fn starting_at(sequence: u64) -> Self {
-        Self { sequence, keys: VecDeque::new() }
+        Self {
+            sequence,
+            keys: VecDeque::new(),
+        }
     }
 
     pub(super) const fn sequence(&self) -> u64 {
@@ -64,17 +67,30 @@ impl ChangeLog {
     }
 
     pub(super) fn since(&self, sequence: u64, table: &Table) -> Changes {
-        let Some(missed) = self.sequence.checked_sub(sequence) else { return Changes::TooOld };
+        let Some(missed) = self.sequence.checked_sub(sequence) else {
+            return Changes::TooOld;
+        };
         let remembered = self.keys.len() as u64;
-        let Some(skip) = remembered.checked_sub(missed) else { return Changes::TooOld };
+        let Some(skip) = remembered.checked_sub(missed) else {
+            return Changes::TooOld;
+        };
         let first = self.sequence.wrapping_sub(remembered);
         let mut latest = BTreeMap::new();
-        for (index, key) in self.keys.iter().enumerate().skip(usize::try_from(skip).unwrap_or(usize::MAX)) {
+        for (index, key) in self
+            .keys
+            .iter()
+            .enumerate()
+            .skip(usize::try_from(skip).unwrap_or(usize::MAX))
+        {
             latest.insert(*key, first.wrapping_add(index as u64).wrapping_add(1));
         }
         let mut changes: Vec<Change> = latest
             .into_iter()
-            .map(|(key, sequence)| Change { sequence, key, registration: table.get(&key) })
+            .map(|(key, sequence)| Change {
+                sequence,
+                key,
+                registration: table.get(&key),
+            })
             .collect();
         changes.sort_by_key(|change| change.sequence);
         Changes::Since(changes)

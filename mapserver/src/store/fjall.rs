@@ -46,20 +46,33 @@ const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 impl FjallStore {
     /// Opens the store in folder `path`, or makes it. Reads everything into memory.
     pub fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
-        let database = Database::builder(path).cache_size(CACHE_BYTES).worker_threads(1).open().map_err(engine)?;
+        let database = Database::builder(path)
+            .cache_size(CACHE_BYTES)
+            .worker_threads(1)
+            .open()
+            .map_err(engine)?;
         let keyspace = |name| database.keyspace(name, KeyspaceCreateOptions::default).map_err(engine);
         let (registrations, nonces, meta) = (keyspace("registrations")?, keyspace("nonces")?, keyspace("meta")?);
         match meta.get("format").map_err(engine)?.as_deref() {
             None => meta.insert("format", [FORMAT]).map_err(engine)?,
             Some([FORMAT]) => {}
             Some(found) => {
-                return Err(StoreError::Format { found: found.first().copied().unwrap_or(0), expected: FORMAT });
+                return Err(StoreError::Format {
+                    found: found.first().copied().unwrap_or(0),
+                    expected: FORMAT,
+                });
             }
         }
         let sequence = meta.get("sequence").map_err(engine)?;
-        let sequence = sequence.as_deref().and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
+        let sequence = sequence
+            .as_deref()
+            .and_then(|bytes| bytes.try_into().ok())
+            .map_or(0, u64::from_be_bytes);
         let table = load(&registrations, &nonces)?;
-        let memory = MemoryStore { table, log: ChangeLog::starting_at(sequence.saturating_add(SEQUENCE_GAP)) };
+        let memory = MemoryStore {
+            table,
+            log: ChangeLog::starting_at(sequence.saturating_add(SEQUENCE_GAP)),
+        };
         Ok(Self {
             memory,
             database,
@@ -89,7 +102,10 @@ fn load(registrations: &Keyspace, nonces: &Keyspace) -> Result<Table, StoreError
         let entry = NonceKey::from_bytes(&key).zip(value.as_ref().try_into().ok());
         let Some((key, nonce)) = entry else {
             // Without it a replay would be obeyed: better to say so than to go on.
-            return Err(StoreError::Engine(format!("the nonce under {:02x?} cannot be read", &*key)));
+            return Err(StoreError::Engine(format!(
+                "the nonce under {:02x?} cannot be read",
+                &*key
+            )));
         };
         table.raise_nonce(key, u64::from_be_bytes(nonce));
     }

@@ -18,7 +18,10 @@ pub struct MemoryStore {
 
 impl Default for MemoryStore {
     fn default() -> Self {
-        Self { table: Table::default(), log: ChangeLog::starting_at(0) }
+        Self {
+            table: Table::default(),
+            log: ChangeLog::starting_at(0),
+        }
     }
 }
 
@@ -53,8 +56,15 @@ impl Store for MemoryStore {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let registrations = self.table.iter().map(|(key, registration)| (*key, registration)).collect();
-        Snapshot { sequence: self.log.sequence(), registrations }
+        let registrations = self
+            .table
+            .iter()
+            .map(|(key, registration)| (*key, registration))
+            .collect();
+        Snapshot {
+            sequence: self.log.sequence(),
+            registrations,
+        }
     }
 
     fn changes_since(&self, sequence: u64) -> Changes {

@@ -55,7 +55,9 @@ impl Table {
 
     /// All, in the order of their prefixes.
     pub fn iter(&self) -> impl Iterator<Item = (&RegistrationKey, Registration)> {
-        self.entries.iter().filter_map(|(key, bytes)| Some((key, Registration::decode(bytes)?)))
+        self.entries
+            .iter()
+            .filter_map(|(key, bytes)| Some((key, Registration::decode(bytes)?)))
     }
 
     /// Everything registered for exactly this prefix.
@@ -77,7 +79,9 @@ impl Table {
     /// Prefixes with a live registration strictly inside `prefix`, at most `limit`.
     pub fn inside(&self, prefix: PrefixKey, now: WallMillis, limit: usize) -> Vec<PrefixKey> {
         let mut found: Vec<PrefixKey> = Vec::new();
-        let range = self.entries.range(RegistrationKey::first(prefix)..=RegistrationKey::last(prefix.last_inside()));
+        let range = self
+            .entries
+            .range(RegistrationKey::first(prefix)..=RegistrationKey::last(prefix.last_inside()));
         for (key, bytes) in range {
             if found.len() >= limit {
                 break;
@@ -91,16 +95,16 @@ impl Table {
 
     /// The nearest live prefixes below and above `target` in the same Instance-ID and family.
     pub fn neighbours(&self, target: &PrefixKey, now: WallMillis) -> [Option<PrefixKey>; 2] {
-        let live = |entry: &(&RegistrationKey, &Box<[u8]>)| peek_live(entry.1, now);
+        let live = |bytes: &[u8]| peek_live(bytes, now);
         let below = self
             .entries
             .range(RegistrationKey::first(target.lowest())..RegistrationKey::first(*target))
             .rev()
-            .find(live);
+            .find(|(_, bytes)| live(bytes));
         let above = self
             .entries
             .range(RegistrationKey::last(*target)..=RegistrationKey::last(target.highest()))
-            .find(live);
+            .find(|(_, bytes)| live(bytes));
         [below, above].map(|entry| entry.map(|(key, _)| key.prefix))
     }
 
@@ -147,7 +151,9 @@ impl Table {
     }
 
     pub(super) fn remove(&mut self, key: &RegistrationKey) -> bool {
-        let Some(old) = self.entries.remove(key) else { return false };
+        let Some(old) = self.entries.remove(key) else {
+            return false;
+        };
         self.uncount_site(peek_site(&old));
         true
     }

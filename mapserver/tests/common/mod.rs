@@ -1,6 +1,9 @@
 //! One Map-Server in virtual time, and xTRs that speak to it in signed bytes.
 #![allow(dead_code, reason = "every test binary uses a part of it")]
-#![allow(clippy::disallowed_methods, reason = "one anchor of virtual time; nothing waits for the clock")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "one anchor of virtual time; nothing waits for the clock"
+)]
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -30,7 +33,10 @@ pub fn eid(text: &str) -> Eid {
 }
 
 pub fn site(name: &str, prefixes: &[&str]) -> Site {
-    let prefixes = prefixes.iter().map(|text| SitePrefix { prefix: prefix(text), accept_more_specifics: true });
+    let prefixes = prefixes.iter().map(|text| SitePrefix {
+        prefix: prefix(text),
+        accept_more_specifics: true,
+    });
     Site {
         name: name.to_owned(),
         keys: vec![key(1, SECRET)],
@@ -41,11 +47,19 @@ pub fn site(name: &str, prefixes: &[&str]) -> Site {
 }
 
 pub fn key(key_id: u8, secret: &[u8]) -> SiteKey {
-    SiteKey { key_id, secret: Secret::new(secret), algorithms: vec![AuthAlgorithm::HmacSha256_128] }
+    SiteKey {
+        key_id,
+        secret: Secret::new(secret),
+        algorithms: vec![AuthAlgorithm::HmacSha256_128],
+    }
 }
 
 pub fn config(sites: Vec<Site>) -> MapServerConfig {
-    MapServerConfig { sites, addresses: vec![ip(SERVER), ip("2001:db8::254")], ..MapServerConfig::default() }
+    MapServerConfig {
+        sites,
+        addresses: vec![ip(SERVER), ip("2001:db8::254")],
+        ..MapServerConfig::default()
+    }
 }
 
 /// A Map-Server and its virtual time.
@@ -57,7 +71,11 @@ pub struct Server {
 
 impl Server {
     pub fn new(config: MapServerConfig) -> Self {
-        Self::with_store(config, Box::new(MemoryStore::default()), Duration::from_secs(1_700_000_000))
+        Self::with_store(
+            config,
+            Box::new(MemoryStore::default()),
+            Duration::from_secs(1_700_000_000),
+        )
     }
 
     /// `wall`: since 1970.
@@ -71,7 +89,11 @@ impl Server {
     /// Delivers a datagram and returns what goes out.
     pub fn deliver(&mut self, from: &str, bytes: &[u8]) -> Vec<Transmit> {
         let from: SocketAddr = from.parse().unwrap();
-        let to = if from.is_ipv4() { ip(SERVER) } else { ip("2001:db8::254") };
+        let to = if from.is_ipv4() {
+            ip(SERVER)
+        } else {
+            ip("2001:db8::254")
+        };
         self.machine.handle_datagram(self.now, from, to, bytes);
         self.drain()
     }
@@ -115,7 +137,10 @@ impl Server {
 
     pub fn registered(&self) -> Vec<String> {
         let all = self.machine.registrations(self.now);
-        all.iter().filter(|entry| !entry.superseded).map(|entry| entry.prefix.to_string()).collect()
+        all.iter()
+            .filter(|entry| !entry.superseded)
+            .map(|entry| entry.prefix.to_string())
+            .collect()
     }
 }
 
@@ -154,7 +179,11 @@ impl Xtr {
     }
 
     pub fn record(&self, eids: &str) -> EidRecord {
-        let locators = self.rlocs.iter().map(|rloc| Locator::new(Rloc::new(*rloc), 1, 100)).collect();
+        let locators = self
+            .rlocs
+            .iter()
+            .map(|rloc| Locator::new(Rloc::new(*rloc), 1, 100))
+            .collect();
         EidRecord::from_mapping(&Mapping::new(prefix(eids), Ttl::DAY, locators))
     }
 
@@ -194,7 +223,9 @@ impl Xtr {
     }
 
     pub fn deregister(&mut self, eids: &[&str]) -> Vec<u8> {
-        self.register_with(eids, |message| message.records.iter_mut().for_each(|record| record.ttl = Ttl::ZERO))
+        self.register_with(eids, |message| {
+            message.records.iter_mut().for_each(|record| record.ttl = Ttl::ZERO);
+        })
     }
 
     /// Checks a Map-Notify's MAC and decodes it.
@@ -216,13 +247,22 @@ impl Xtr {
 /// A Map-Request for one EID, with this ITR-RLOC.
 pub fn request(target: &str, itr: &str) -> MapRequest {
     let record = RequestRecord::for_eid(&eid(target));
-    MapRequest::new(Nonce(0x0123_4567_89ab_cdef), AfiAddress::None, vec![AfiAddress::Ip(ip(itr))], record)
+    MapRequest::new(
+        Nonce(0x0123_4567_89ab_cdef),
+        AfiAddress::None,
+        vec![AfiAddress::Ip(ip(itr))],
+        record,
+    )
 }
 
 /// The same in an ECM.
 pub fn ecm(target: &str, request: &MapRequest) -> Ecm {
     let target = eid(target).address;
-    let source = if target.is_ipv4() { ip("203.0.113.9") } else { ip("2001:db8:9::9") };
+    let source = if target.is_ipv4() {
+        ip("203.0.113.9")
+    } else {
+        ip("2001:db8:9::9")
+    };
     Ecm {
         ddt: false,
         to_etr: false,
@@ -243,18 +283,27 @@ pub fn ask(target: &str) -> Vec<u8> {
 
 #[track_caller]
 pub fn map_reply(sent: &[Transmit]) -> MapReply {
-    let [only] = sent else { panic!("one datagram expected, not {sent:?}") };
+    let [only] = sent else {
+        panic!("one datagram expected, not {sent:?}")
+    };
     MapReply::decode(&only.payload).unwrap()
 }
 
 /// Prefixes of the records, as text.
 pub fn prefixes(records: &[EidRecord]) -> Vec<String> {
-    records.iter().map(|record| record.prefix().unwrap().to_string()).collect()
+    records
+        .iter()
+        .map(|record| record.prefix().unwrap().to_string())
+        .collect()
 }
 
 /// RLOCs of a record, as text.
 pub fn rlocs(record: &EidRecord) -> Vec<String> {
-    record.locators.iter().filter_map(|locator| Some(locator.rloc.ip()?.to_string())).collect()
+    record
+        .locators
+        .iter()
+        .filter_map(|locator| Some(locator.rloc.ip()?.to_string()))
+        .collect()
 }
 
 pub fn rloc(address: &str) -> RlocRecord {
