@@ -132,7 +132,9 @@ pub enum Source {
     Port(PortId),
     /// An uplink.
     Uplink(UplinkId),
-    /// The node's own host, or the exit to the host's network.
+    /// The exit to the host's network.
+    Exit,
+    /// The node's own host, or nobody any more.
     Node,
 }
 
@@ -170,14 +172,13 @@ impl Counters {
     pub fn dropped(&mut self, source: Source, reason: DropReason) {
         let index = reason as usize;
         let door = match source {
-            Source::Port(id) => self.ports.entry(id).or_default(),
-            Source::Uplink(id) => self.uplinks.entry(id).or_default(),
-            Source::Node => &mut self.exit,
+            Source::Port(id) => Some(self.ports.entry(id).or_default()),
+            Source::Uplink(id) => Some(self.uplinks.entry(id).or_default()),
+            Source::Exit => Some(&mut self.exit),
+            Source::Node => None,
         };
-        for counter in [self.drops.get_mut(index), door.drops.get_mut(index)]
-            .into_iter()
-            .flatten()
-        {
+        let own = door.and_then(|door| door.drops.get_mut(index));
+        for counter in [self.drops.get_mut(index), own].into_iter().flatten() {
             *counter = counter.wrapping_add(1);
         }
     }

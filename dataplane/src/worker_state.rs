@@ -151,7 +151,8 @@ impl Origin<'_> {
         match self {
             Self::Guest(port) => Source::Port(port.config.id),
             Self::Mesh { uplink, .. } => Source::Uplink(*uplink),
-            Self::Host(_) | Self::Exit => Source::Node,
+            Self::Exit => Source::Exit,
+            Self::Host(_) => Source::Node,
         }
     }
 
