@@ -65,8 +65,8 @@ pub enum Up {
     Answer(u64, Answer),
 }
 
-/// What the packet path holds when control connects. The descriptors ride on this and the following datagrams
-/// (`held` order), so that a restarted control has them again.
+/// What the packet path holds when control connects. One [`Event::Descriptors`] for each port, each uplink and the
+/// local exit follows, in this order, so that a restarted control has all descriptors again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hello {
     /// Process id of the packet path.
@@ -81,6 +81,8 @@ pub struct Hello {
     pub ports: Vec<PortConfig>,
     /// See `ports`.
     pub uplinks: Vec<UplinkConfig>,
+    /// The local exit, whose descriptor comes last.
+    pub local_exit: Option<LocalExitConfig>,
 }
 
 /// State that should be so from now on.
@@ -432,6 +434,8 @@ pub enum Query {
     Mappings,
     /// Connections.
     Connections,
+    /// End. Answered with [`Answer::Ok`]; every descriptor is closed when the process is gone.
+    Quit,
 }
 
 /// What to capture.

@@ -27,6 +27,7 @@ pub mod runs;
 pub mod seal;
 pub mod segment;
 pub mod stage;
+mod sys;
 pub mod tables;
 pub mod trace;
 pub mod transmit;

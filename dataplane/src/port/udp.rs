@@ -1,0 +1,357 @@
+//! The underlay by UDP sockets: runs of datagrams in by `UDP_GRO`, out by `UDP_SEGMENT`.
+//!
+//! Each of our RLOCs has one receiving socket on port 4341 and some sending sockets on other ports, so that the
+//! outer source port tells flows apart (RFC 9300, section 5.3: "a source port … computed from a hash of the inner
+//! 5-tuple"). A flow keeps to one socket.
+//!
+//! A kernel without `UDP_GRO` gives runs of one datagram. One without `UDP_SEGMENT`, or a route over a device that
+//! cannot do without checksum offload, fails the first send: that run, and on some errors all later ones, leave by
+//! `sendmmsg`, a datagram each.
+
+use std::{
+    io,
+    net::IpAddr,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+};
+
+use super::{TooSmall, UplinkPort};
+use crate::{
+    buffer::{DatagramRun, Pool},
+    control::UplinkConfig,
+    sys::mmsg,
+};
+
+/// Bytes of an outer IPv4 header and UDP.
+const OUTER_V4: usize = 20 + 8;
+/// Bytes of an outer IPv6 header and UDP.
+const OUTER_V6: usize = 40 + 8;
+
+/// Sockets of one uplink, opened by [`super::uplink_sockets::open_uplink`].
+#[derive(Debug)]
+pub struct UdpUplink {
+    config: UplinkConfig,
+    rlocs: Vec<OwnRloc>,
+    segmentation: bool,
+    /// Runs that wait for room, oldest first.
+    waiting: Vec<DatagramRun>,
+    /// Datagrams of the first waiting run that have left already.
+    partial: usize,
+    blocked: Option<Door>,
+    failed: u64,
+}
+
+/// One of our own RLOCs.
+#[derive(Debug)]
+struct OwnRloc {
+    address: IpAddr,
+    receive: OwnedFd,
+    send: Vec<OwnedFd>,
+}
+
+/// A socket by its place: own RLOC, and which of its sending sockets (none: the receiving one).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Door {
+    rloc: usize,
+    sender: Option<usize>,
+}
+
+/// What became of a try to send.
+enum Progress {
+    /// So many runs are done with.
+    Runs(usize),
+    /// No room in this socket.
+    Blocked(Door),
+}
+
+impl UdpUplink {
+    /// Takes the sockets over, in the order that [`UplinkConfig`] describes.
+    ///
+    /// # Errors
+    /// Too few or too many sockets for `config`.
+    pub fn new(config: UplinkConfig, sockets: Vec<OwnedFd>) -> io::Result<Self> {
+        let expected = sockets_of(&config);
+        if sockets.len() != expected {
+            let (name, got) = (&config.name, sockets.len());
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("uplink {name} needs {expected} sockets, {got} came"),
+            ));
+        }
+        let mut sockets = sockets.into_iter();
+        let mut rlocs: Vec<OwnRloc> = config
+            .addresses
+            .iter()
+            .zip(sockets.by_ref())
+            .map(|(&address, receive)| OwnRloc {
+                address,
+                receive,
+                send: Vec::new(),
+            })
+            .collect();
+        for rloc in &mut rlocs {
+            rloc.send
+                .extend(sockets.by_ref().take(usize::from(config.source_ports)));
+        }
+        Ok(Self {
+            config,
+            rlocs,
+            segmentation: true,
+            waiting: Vec::new(),
+            partial: 0,
+            blocked: None,
+            failed: 0,
+        })
+    }
+
+    /// What it was opened as.
+    pub fn config(&self) -> &UplinkConfig {
+        &self.config
+    }
+
+    /// Says what else is known of it now; `config` must need the same sockets.
+    pub fn set_config(&mut self, config: UplinkConfig) {
+        self.config = config;
+    }
+
+    /// All sockets, in the order in which [`UdpUplink::new`] took them.
+    pub fn sockets(&self) -> Vec<BorrowedFd<'_>> {
+        let receive = self.rlocs.iter().map(|rloc| rloc.receive.as_fd());
+        let send = self.rlocs.iter().flat_map(|rloc| rloc.send.iter().map(AsFd::as_fd));
+        receive.chain(send).collect()
+    }
+
+    /// Whether sends may hold several datagrams (`UDP_SEGMENT` has not failed yet).
+    pub fn has_segmentation(&self) -> bool {
+        self.segmentation
+    }
+
+    fn door(&self, run: &DatagramRun) -> Option<Door> {
+        let rloc = self
+            .rlocs
+            .iter()
+            .position(|rloc| rloc.address == run.local && rloc.address.is_ipv4() == run.remote.is_ipv4())?;
+        let senders = self.rlocs.get(rloc)?.send.len();
+        let sender = (run.flow_hash as usize).checked_rem(senders);
+        Some(Door { rloc, sender })
+    }
+
+    fn socket(&self, door: Door) -> Option<BorrowedFd<'_>> {
+        let rloc = self.rlocs.get(door.rloc)?;
+        match door.sender {
+            Some(sender) => rloc.send.get(sender).map(AsFd::as_fd),
+            None => Some(rloc.receive.as_fd()),
+        }
+    }
+
+    /// Sends what it can of the runs from `first` on that share a socket with the first.
+    fn send_some(&mut self, first: usize, sent: &mut usize, too_small: &mut Vec<TooSmall>) -> Progress {
+        let Some(run) = self.waiting.get(first) else {
+            return Progress::Runs(0);
+        };
+        if run.is_empty() {
+            return Progress::Runs(1);
+        }
+        let Some(door) = self.door(run) else {
+            self.failed += run.count() as u64;
+            return Progress::Runs(1);
+        };
+        if self.partial > 0 || (run.count() > 1 && !self.segmentation) {
+            return self.send_singly(first, door, sent, too_small);
+        }
+        let together = self.waiting[first..]
+            .iter()
+            .take(mmsg::BATCH)
+            .take_while(|run| {
+                !run.is_empty() && (self.segmentation || run.count() <= 1) && self.door(run) == Some(door)
+            })
+            .count();
+        let (Some(socket), Some(runs)) = (self.socket(door), self.waiting.get(first..first + together)) else {
+            return Progress::Runs(1);
+        };
+        match mmsg::send(socket, runs) {
+            Ok(count) => {
+                *sent += runs.iter().take(count).map(DatagramRun::count).sum::<usize>();
+                Progress::Runs(count.max(1))
+            }
+            Err(error) => self.refused(first, door, &error, sent, too_small),
+        }
+    }
+
+    /// The kernel refused the run at `first` as a whole.
+    fn refused(
+        &mut self,
+        first: usize,
+        door: Door,
+        error: &io::Error,
+        sent: &mut usize,
+        too_small: &mut Vec<TooSmall>,
+    ) -> Progress {
+        let Some(run) = self.waiting.get(first) else {
+            return Progress::Runs(1);
+        };
+        match error.raw_os_error() {
+            Some(libc::EAGAIN) => Progress::Blocked(door),
+            Some(libc::EINTR) => Progress::Runs(0),
+            // A device without checksum offload, or a kernel that does not know UDP_SEGMENT: never again.
+            Some(libc::EIO | libc::ENOPROTOOPT | libc::EOPNOTSUPP) if run.count() > 1 => {
+                self.segmentation = false;
+                Progress::Runs(0)
+            }
+            // Some kernels say EINVAL when a segment is larger than the path allows: single datagrams tell.
+            Some(libc::EINVAL | libc::EMSGSIZE) if run.count() > 1 => self.send_singly(first, door, sent, too_small),
+            Some(libc::EMSGSIZE) => {
+                too_small.push(refused_size(run, run.len()));
+                Progress::Runs(1)
+            }
+            _ => {
+                self.failed += run.count() as u64;
+                Progress::Runs(1)
+            }
+        }
+    }
+
+    fn send_singly(&mut self, first: usize, door: Door, sent: &mut usize, too_small: &mut Vec<TooSmall>) -> Progress {
+        let Some(run) = self.waiting.get(first) else {
+            return Progress::Runs(1);
+        };
+        let mut refused = None;
+        while self.partial < run.count() {
+            let Some(socket) = self.socket(door) else { break };
+            match mmsg::send_singly(socket, run, self.partial) {
+                Ok(count) => {
+                    self.partial += count.max(1);
+                    *sent += count;
+                }
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EAGAIN) => return Progress::Blocked(door),
+                    Some(libc::EINTR) => {}
+                    Some(libc::EMSGSIZE) => {
+                        // The last may be shorter than the others, and then it may fit.
+                        let left = run.len().saturating_sub(self.partial * run.stride);
+                        refused = refused.or(Some(refused_size(run, left.min(run.stride))));
+                        self.partial += 1;
+                    }
+                    _ => {
+                        self.failed += 1;
+                        self.partial += 1;
+                    }
+                },
+            }
+        }
+        too_small.extend(refused);
+        self.partial = 0;
+        Progress::Runs(1)
+    }
+
+    fn recycle_front(&mut self, pool: &mut Pool, count: usize) {
+        for run in self.waiting.drain(..count.min(self.waiting.len())) {
+            pool.recycle_run(run);
+        }
+    }
+}
+
+/// How many sockets an uplink has.
+pub fn sockets_of(config: &UplinkConfig) -> usize {
+    config.addresses.len() * (1 + usize::from(config.source_ports))
+}
+
+fn refused_size(run: &DatagramRun, payload: usize) -> TooSmall {
+    let outer = if run.remote.is_ipv4() { OUTER_V4 } else { OUTER_V6 };
+    TooSmall {
+        remote: run.remote,
+        size: u32::try_from(payload + outer).unwrap_or(u32::MAX),
+    }
+}
+
+impl UplinkPort for UdpUplink {
+    fn rx_burst(&mut self, pool: &mut Pool, runs: &mut Vec<DatagramRun>, limit: usize) -> io::Result<()> {
+        let mut result = Ok(());
+        for rloc in &self.rlocs {
+            let mut left = limit;
+            while left > 0 {
+                let start = runs.len();
+                let asked = left.min(mmsg::BATCH);
+                runs.extend((0..asked).map(|_| pool.run()));
+                let fresh = runs.get_mut(start..).unwrap_or_default();
+                let received = match mmsg::receive(rloc.receive.as_fd(), fresh) {
+                    Ok(received) => received,
+                    Err(error) => {
+                        if !matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) {
+                            result = Err(error);
+                        }
+                        0
+                    }
+                };
+                for run in runs.drain(start + received..) {
+                    pool.recycle_run(run);
+                }
+                let mut index = start;
+                while let Some(run) = runs.get_mut(index) {
+                    if run.is_empty() {
+                        self.failed += 1;
+                        pool.recycle_run(runs.swap_remove(index));
+                    } else {
+                        run.uplink = self.config.id;
+                        run.local = rloc.address;
+                        index += 1;
+                    }
+                }
+                left -= received;
+                if received < asked {
+                    break;
+                }
+            }
+        }
+        result
+    }
+
+    fn tx_burst(
+        &mut self,
+        pool: &mut Pool,
+        runs: &mut Vec<DatagramRun>,
+        too_small: &mut Vec<TooSmall>,
+    ) -> io::Result<usize> {
+        self.waiting.append(runs);
+        self.blocked = None;
+        let mut done = 0;
+        let mut sent = 0;
+        while done < self.waiting.len() {
+            match self.send_some(done, &mut sent, too_small) {
+                Progress::Runs(count) => done += count,
+                Progress::Blocked(door) => {
+                    self.blocked = Some(door);
+                    break;
+                }
+            }
+        }
+        self.recycle_front(pool, done);
+        Ok(sent)
+    }
+
+    fn descriptors(&self) -> Vec<RawFd> {
+        self.rlocs.iter().map(|rloc| rloc.receive.as_raw_fd()).collect()
+    }
+
+    fn blocked(&self) -> Option<RawFd> {
+        self.blocked
+            .and_then(|door| self.socket(door))
+            .map(|socket| socket.as_raw_fd())
+    }
+
+    fn abandon(&mut self, pool: &mut Pool) -> usize {
+        let dropped = self
+            .waiting
+            .iter()
+            .map(DatagramRun::count)
+            .sum::<usize>()
+            .saturating_sub(self.partial);
+        self.partial = 0;
+        self.blocked = None;
+        self.recycle_front(pool, self.waiting.len());
+        dropped
+    }
+
+    fn take_failed(&mut self) -> u64 {
+        std::mem::take(&mut self.failed)
+    }
+}
