@@ -7,12 +7,14 @@
 
 use crate::{
     buffer::{PacketBuf, Pool, Segmentation},
-    bytes::{be16, be32, put16},
+    bytes::{be16, be32, put, put16},
     checksum,
     control::PortId,
     counters::{Count, Counters},
     engine::Output,
     parse::{ETHERNET, Family, FlowKey, Fragment, IpPacket, protocol, tcp},
+    tables::Port,
+    transmit::write_ethernet,
 };
 
 /// Frames that are open at a time.
@@ -43,54 +45,55 @@ pub struct Coalescer {
 }
 
 impl Coalescer {
-    /// Takes the Ethernet frame of one packet towards `port`. `ip` is how it parses (without offloads).
+    /// Takes one packet towards `port`: `inner` starts at its IP header, and `ip` is how it parses (without offloads).
     pub fn add(
         &mut self,
-        port: PortId,
-        frame: PacketBuf,
+        port: &Port,
+        inner: &[u8],
         ip: &IpPacket,
         counters: &mut Counters,
         (pool, out): (&mut Pool, &mut Output),
-    ) {
-        let candidate = is_candidate(frame.bytes(), ip);
+    ) -> Option<()> {
+        let id = port.config.id;
+        let candidate = is_candidate(inner, ip);
         if let Some(index) = self
             .open
             .iter()
-            .position(|open| open.ip.key == ip.key && open.port == port)
+            .position(|open| open.ip.key == ip.key && open.port == id)
         {
-            if candidate
-                && self
-                    .open
-                    .get_mut(index)
-                    .is_some_and(|open| open.join(frame.bytes(), ip))
-            {
+            let open = self.open.get_mut(index)?;
+            if candidate && open.join(inner, ip) {
+                let full = open.is_full();
                 counters.add(Count::Coalesced, 1);
-                pool.recycle_packet(frame);
-                if self.open.get(index).is_some_and(Open::is_full) {
+                if full {
                     self.close(index, out);
                 }
-                return;
+                return Some(());
             }
             self.close(index, out);
         }
+        let mut frame = pool.packet();
+        frame.set_len(ETHERNET + ip.end);
+        put(frame.bytes_mut(), ETHERNET, inner.get(..ip.end)?)?;
+        write_ethernet(&mut frame, port, ip.key.family);
         // A frame that is its burst's last segment (PSH, or nothing to say) has nothing to wait for.
         if !candidate || ip.tcp_flags & tcp::PSH != 0 {
-            out.to_ports.push((port, frame));
-            return;
+            out.to_ports.push((id, frame));
+            return Some(());
         }
         if self.open.len() == OPEN {
             self.close(0, out);
         }
-        let (next_sequence, next_id) = (sequence(frame.bytes(), ip), id(frame.bytes(), ip).wrapping_add(1));
         self.open.push(Open {
-            port,
-            ip: *ip,
+            port: id,
+            ip: ip.moved(ETHERNET),
             size: ip.payload_len(),
             packets: 1,
-            next_sequence: next_sequence.wrapping_add(ip.payload_len() as u32),
-            next_id,
+            next_sequence: sequence(inner, ip).wrapping_add(ip.payload_len() as u32),
+            next_id: identification(inner, ip).wrapping_add(1),
             frame,
         });
+        Some(())
     }
 
     /// Sends all that is open.
@@ -139,11 +142,14 @@ impl Open {
         if self.is_full() || length > self.size || ip.tos != self.ip.tos || ip.ttl != self.ip.ttl {
             return false;
         }
-        if ip.l4 != self.ip.l4 || ip.payload != self.ip.payload || ip.dont_fragment != self.ip.dont_fragment {
+        if ip.l4 + ETHERNET != self.ip.l4
+            || ip.payload + ETHERNET != self.ip.payload
+            || ip.dont_fragment != self.ip.dont_fragment
+        {
             return false;
         }
         // With DF the identification means nothing (RFC 6864 §4.1); without it, it must count on.
-        if !ip.dont_fragment && id(bytes, ip) != self.next_id {
+        if !ip.dont_fragment && identification(bytes, ip) != self.next_id {
             return false;
         }
         // The flow label and what else the IPv6 header holds.
@@ -153,12 +159,12 @@ impl Open {
         if ip.key.protocol == protocol::UDP {
             return self.packets < UDP_SEGMENTS;
         }
-        let (l4, flags) = (ip.l4, self.ip.tcp_flags & !(tcp::PSH | LAST));
+        let (l4, ours, flags) = (ip.l4, self.ip.l4, self.ip.tcp_flags & !(tcp::PSH | LAST));
         sequence(bytes, ip) == self.next_sequence
             && flags == ip.tcp_flags & !tcp::PSH
-            && bytes.get(l4 + 8..l4 + 12) == own.get(l4 + 8..l4 + 12)
-            && bytes.get(l4 + 14..l4 + 16) == own.get(l4 + 14..l4 + 16)
-            && bytes.get(l4 + 18..ip.payload) == own.get(l4 + 18..ip.payload)
+            && bytes.get(l4 + 8..l4 + 12) == own.get(ours + 8..ours + 12)
+            && bytes.get(l4 + 14..l4 + 16) == own.get(ours + 14..ours + 16)
+            && bytes.get(l4 + 18..ip.payload) == own.get(ours + 18..self.ip.payload)
     }
 
     /// Whether nothing may join any more.
@@ -223,7 +229,7 @@ fn is_candidate(bytes: &[u8], ip: &IpPacket) -> bool {
         Family::V4 => ip.l4 == ip.l3 + 20,
         Family::V6 => ip.l4 == ip.l3 + 40,
     };
-    if !plain || ip.fragment != Fragment::Whole || ip.payload_len() == 0 || ip.end != bytes.len() {
+    if !plain || ip.fragment != Fragment::Whole || ip.payload_len() == 0 || ip.end > bytes.len() {
         return false;
     }
     match ip.key.protocol {
@@ -261,7 +267,7 @@ fn sequence(bytes: &[u8], ip: &IpPacket) -> u32 {
     }
 }
 
-fn id(bytes: &[u8], ip: &IpPacket) -> u16 {
+fn identification(bytes: &[u8], ip: &IpPacket) -> u16 {
     if ip.key.family == Family::V4 {
         be16(bytes, ip.l3 + 4).unwrap_or_default()
     } else {

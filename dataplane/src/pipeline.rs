@@ -23,7 +23,6 @@ use lisp::{Rloc, wire::DataHeader};
 
 use crate::{
     buffer::{DatagramRun, Offload, PacketBuf},
-    bytes::put,
     checksum,
     connection::{Translation, inside},
     control::Event,
@@ -35,7 +34,7 @@ use crate::{
     pending::Waiter,
     stage::{antispoof, etr, gateway, policy},
     tables::{Network, Port, network::Local},
-    transmit::{transmit, write_ethernet},
+    transmit::transmit,
     verdict::{DropReason, Outcome, Passed},
     worker_state::{Burst, Origin, Subject, Worker},
 };
@@ -324,26 +323,17 @@ fn from_outside(worker: &mut Worker, burst: &mut Burst<'_>, mut subject: Subject
         checksum::set_ecn(inner, l3, family, ecn).ok_or(DropReason::Malformed)?;
     }
     (subject.ip.ttl, subject.ip.tos) = (ttl, subject.ip.tos & !3 | ecn);
-    let mut frame = burst.pool.packet();
-    let packet = inner.get(..subject.ip.end).ok_or(DropReason::Malformed)?;
     let NextHop::Guest(port) = &rewrite.next_hop else {
-        frame.set_len(packet.len());
-        let _ = put(frame.bytes_mut(), 0, packet);
+        let frame = PacketBuf::from_frame(inner.get(..subject.ip.end).ok_or(DropReason::Malformed)?);
         return transmit(worker, burst, &mut subject, &mut Some(frame), &rewrite);
     };
-    frame.set_len(ETHERNET + packet.len());
-    let _ = put(frame.bytes_mut(), ETHERNET, packet);
-    write_ethernet(&mut frame, port, family);
-    worker.counters.port(port.config.id).tx.add(1, frame.len());
-    let ip = subject.ip.moved(ETHERNET);
-    worker.coalescer.add(
-        port.config.id,
-        frame,
-        &ip,
-        &mut worker.counters,
-        (burst.pool, burst.out),
-    );
-    Ok(Passed::Delivered)
+    let id = port.config.id;
+    worker.capture.towards(id, &port.config.name);
+    worker.counters.port(id).tx.add(1, ETHERNET + subject.ip.end);
+    let added = worker
+        .coalescer
+        .add(port, inner, &subject.ip, &mut worker.counters, (burst.pool, burst.out));
+    added.map(|()| Passed::Delivered).ok_or(DropReason::Malformed)
 }
 
 /// A packet from the host's network; it starts at its IP header.

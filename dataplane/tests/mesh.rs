@@ -13,7 +13,10 @@ use etherparse::{SlicedPacket, TcpHeader, TransportSlice};
 use lisp::{NegativeAction, Rloc};
 
 const RLOCS: [(&[&str], &[&str]); 2] = [(&["192.0.2.1"], &["192.0.2.2"]), (&["2001:db8::1"], &["2001:db8::2"])];
-const EIDS: [(&str, &str, &str); 2] = [("10.7.0.1", "10.7.0.2", "[7]10.7.0.2/32"), ("fd00::1", "fd00::2", "[7]fd00::2/128")];
+const EIDS: [(&str, &str, &str); 2] = [
+    ("10.7.0.1", "10.7.0.2", "[7]10.7.0.2/32"),
+    ("fd00::1", "fd00::2", "[7]fd00::2/128"),
+];
 
 /// Node A with guest 1, node B with guest 2, in Instance-ID 7.
 fn pair(rlocs: (&[&str], &[&str])) -> (Node, Guest, Node, Guest) {
@@ -36,13 +39,25 @@ fn a_ping_and_its_answer_in_all_four_combinations() {
     for rlocs in RLOCS {
         for (source, destination, _) in EIDS {
             let (mut a, guest_a, mut b, guest_b) = pair(rlocs);
-            let request = Spec { tos: 0x2a, ..Spec::new(&guest_a, source, destination) }.echo(true, 99);
+            let request = Spec {
+                tos: 0x2a,
+                ..Spec::new(&guest_a, source, destination)
+            }
+            .echo(true, 99);
             let mut out = a.send(&guest_a, &request);
             assert_eq!(out.to_uplinks.len(), 1);
             let run = &mut out.to_uplinks[0];
-            assert_eq!((run.ttl, run.tos, run.count()), (63, 0x2a, 1), "TTL, DSCP and ECN are carried outside");
+            assert_eq!(
+                (run.ttl, run.tos, run.count()),
+                (63, 0x2a, 1),
+                "TTL, DSCP and ECN are carried outside"
+            );
             assert_eq!((run.local, run.remote), (ip(rlocs.0[0]), (ip(rlocs.1[0]), 4341).into()));
-            assert_eq!(&run.bytes()[..8], &clear(7), "the header says Instance-ID 7 and nothing else");
+            assert_eq!(
+                &run.bytes()[..8],
+                &clear(7),
+                "the header says Instance-ID 7 and nothing else"
+            );
             assert_checksums(&run.bytes()[8..]);
             a.assert_moved(&[
                 ("guest_port.guest1/net0.rx_packets", 1),
@@ -100,7 +115,10 @@ fn equal_addresses_in_two_instances_never_meet() {
     a.map("[7]10.7.0.2/32", &["192.0.2.2"]);
     a.map("[8]10.7.0.2/32", &["192.0.2.2"]);
     for (from, to) in [(a7, b7), (a8, b8), (a7, b7), (a8, b8)] {
-        let out = a.send(&from, &Spec::new(&from, "10.7.0.1", "10.7.0.2").udp(1000, 2000, b"same five-tuple"));
+        let out = a.send(
+            &from,
+            &Spec::new(&from, "10.7.0.1", "10.7.0.2").udp(1000, 2000, b"same five-tuple"),
+        );
         let out = b.receive(out.to_uplinks, 1);
         assert_eq!(one_frame(&out).0, to.port);
     }
@@ -133,7 +151,11 @@ fn ecn_follows_rfc_6040() {
         for (inner, row) in table {
             for (outer, expected) in row.into_iter().enumerate() {
                 let (_, guest_a, mut b, _) = pair(RLOCS[0]);
-                let packet = Spec { tos: 0xb8 | inner, ..Spec::new(&guest_a, source, destination) }.udp(1, 2, b"x");
+                let packet = Spec {
+                    tos: 0xb8 | inner,
+                    ..Spec::new(&guest_a, source, destination)
+                }
+                .udp(1, 2, b"x");
                 let out = b.datagram("192.0.2.1", clear(7), &packet[14..], 64, 0x20 | outer as u8);
                 let Some(expected) = expected else {
                     assert_silent(&out);
@@ -141,8 +163,16 @@ fn ecn_follows_rfc_6040() {
                     continue;
                 };
                 let (_, frame) = one_frame(&out);
-                let tos = if source.contains(':') { frame[14] << 4 | frame[15] >> 4 } else { frame[15] };
-                assert_eq!(tos, 0xb8 | expected, "inner {inner} outer {outer}: DSCP is the inner one");
+                let tos = if source.contains(':') {
+                    frame[14] << 4 | frame[15] >> 4
+                } else {
+                    frame[15]
+                };
+                assert_eq!(
+                    tos,
+                    0xb8 | expected,
+                    "inner {inner} outer {outer}: DSCP is the inner one"
+                );
                 assert_checksums(&frame[14..]);
             }
         }
@@ -161,7 +191,11 @@ fn what_a_data_header_may_not_say() {
     };
     // N, L, E and V are ignored, N and V together as well.
     for flags in [0x80, 0x40, 0xa0, 0x10, 0x90, 0xf0] {
-        assert_eq!(b.datagram("192.0.2.1", with(flags), inner, 64, 0).to_ports.len(), 1, "{flags:#x}");
+        assert_eq!(
+            b.datagram("192.0.2.1", with(flags), inner, 64, 0).to_ports.len(),
+            1,
+            "{flags:#x}"
+        );
     }
     b.skip();
     for (header, bytes, word) in [
@@ -180,14 +214,24 @@ fn what_a_data_header_may_not_say() {
     let out = b.datagram("192.0.2.1", clear(0x00ff_ffff), b"control", 64, 0);
     assert_eq!(
         out.events,
-        [Event::ControlInData { from: "192.0.2.1:40000".parse().unwrap(), payload: b"control".to_vec() }]
+        [Event::ControlInData {
+            from: "192.0.2.1:40000".parse().unwrap(),
+            payload: b"control".to_vec()
+        }]
     );
 }
 
 #[test]
 fn sources_and_destinations_that_may_not_come_from_outside() {
     let (_, guest_a, mut b, _) = pair(RLOCS[0]);
-    for source in ["10.7.0.2", "127.0.0.1", "224.0.0.1", "0.0.0.0", "255.255.255.255", "169.254.1.1"] {
+    for source in [
+        "10.7.0.2",
+        "127.0.0.1",
+        "224.0.0.1",
+        "0.0.0.0",
+        "255.255.255.255",
+        "169.254.1.1",
+    ] {
         b.skip();
         let packet = Spec::new(&guest_a, source, "10.7.0.2").udp(1, 2, b"x");
         assert_silent(&b.datagram("192.0.2.1", clear(7), &packet[14..], 64, 0));
@@ -199,7 +243,11 @@ fn sources_and_destinations_that_may_not_come_from_outside() {
         let out = b.datagram("192.0.2.1", clear(7), &packet[14..], 64, 0);
         assert_silent(&out);
         assert_eq!(out.events.len(), expected, "once a second for each EID and RLOC");
-        assert!(out.events.iter().all(|event| matches!(event, Event::UnservedEid { .. })));
+        assert!(
+            out.events
+                .iter()
+                .all(|event| matches!(event, Event::UnservedEid { .. }))
+        );
     }
     assert_eq!(b.counters()["drop.unserved-eid"], 2);
 }
@@ -210,7 +258,11 @@ fn a_miss_asks_once_and_what_waited_goes_on_when_the_mapping_comes() {
     let packet = |port| Spec::new(&guest, "10.7.0.1", "10.7.0.50").udp(port, 2000, b"waits");
     let out = a.send(&guest, &packet(1));
     assert_eq!(misses(&out.events), ["[7]10.7.0.1 looks for [7]10.7.0.50"]);
-    a.assert_moved(&[("guest_port.guest1/net0.rx_packets", 1), ("flow.misses", 1), ("itr.map-cache-miss", 1)]);
+    a.assert_moved(&[
+        ("guest_port.guest1/net0.rx_packets", 1),
+        ("flow.misses", 1),
+        ("itr.map-cache-miss", 1),
+    ]);
     for port in 2..12 {
         assert!(a.send(&guest, &packet(port)).events.is_empty());
     }
@@ -225,7 +277,11 @@ fn a_miss_asks_once_and_what_waited_goes_on_when_the_mapping_comes() {
     assert_eq!(a.counters()["drop.pending-expired"], 0);
     a.tick(Duration::from_millis(200));
     assert_eq!(a.counters()["drop.pending-expired"], 1);
-    assert_eq!(misses(&a.send(&guest, &other).events).len(), 1, "and control is asked again");
+    assert_eq!(
+        misses(&a.send(&guest, &other).events).len(),
+        1,
+        "and control is asked again"
+    );
 }
 
 #[test]
@@ -240,11 +296,19 @@ fn negative_mappings_drop_under_their_name() {
         (NegativeAction::DropAuthFailure, "negative-drop-auth-failure"),
         (NegativeAction::Unassigned(7), "negative-unassigned"),
     ] {
-        a.apply(&Change::PutMapping(mapping("[7]10.9.0.0/16", MappingTarget::Negative(action))));
+        a.apply(&Change::PutMapping(mapping(
+            "[7]10.9.0.0/16",
+            MappingTarget::Negative(action),
+        )));
         a.skip();
         assert_silent(&a.send(&guest, &Spec::new(&guest, "10.7.0.1", "10.9.1.1").udp(1, 2, b"x")));
         let (node, door) = (format!("drop.{word}"), format!("guest_port.guest1/net0.drop.{word}"));
-        a.assert_moved(&[("guest_port.guest1/net0.rx_packets", 1), ("flow.misses", 1), (&node, 1), (&door, 1)]);
+        a.assert_moved(&[
+            ("guest_port.guest1/net0.rx_packets", 1),
+            ("flow.misses", 1),
+            (&node, 1),
+            (&door, 1),
+        ]);
     }
     assert_silent(&a.send(&guest, &Spec::new(&guest, "10.7.0.1", "192.168.1.1").udp(1, 2, b"x")));
     assert_eq!(a.counters()["drop.no-route"], 1, "outside of the network's prefixes");
@@ -275,37 +339,61 @@ fn a_flow_follows_its_mapping_and_others_do_not_notice() {
             .map(|packet| a.send(&guest, packet).to_uplinks[0].remote.ip().to_string())
             .collect();
         let counters = a.moved();
-        let hits = counters.iter().find(|(name, _)| name == "flow.hits").map_or(0, |(_, by)| *by);
+        let hits = counters
+            .iter()
+            .find(|(name, _)| name == "flow.hits")
+            .map_or(0, |(_, by)| *by);
         (remotes, hits)
     };
     sent(&mut a);
     assert_eq!(sent(&mut a).1, 3);
     // More specific: the covering entry's flows look again, once; the third flow does not notice.
     a.map("[7]10.7.1.2/32", &["192.0.2.9"]);
-    assert_eq!(sent(&mut a), (vec!["192.0.2.2".into(), "192.0.2.9".into(), "192.0.2.2".into()], 1));
+    assert_eq!(
+        sent(&mut a),
+        (vec!["192.0.2.2".into(), "192.0.2.9".into(), "192.0.2.2".into()], 1)
+    );
     assert_eq!(sent(&mut a).1, 3);
     // The same again changes nothing.
     a.map("[7]10.7.1.2/32", &["192.0.2.9"]);
     assert_eq!(sent(&mut a).1, 3);
     // Gone: back to the covering one.
     a.apply(&Change::RemoveMapping("[7]10.7.1.2/32".parse().unwrap()));
-    assert_eq!(sent(&mut a), (vec!["192.0.2.2".into(), "192.0.2.2".into(), "192.0.2.2".into()], 2));
+    assert_eq!(
+        sent(&mut a),
+        (vec!["192.0.2.2".into(), "192.0.2.2".into(), "192.0.2.2".into()], 2)
+    );
     // Down, by probing: its flows have nowhere to go.
     let rloc = Rloc::new(ip("192.0.2.2"));
-    a.apply(&Change::PutPathHealth(PathHealth { rloc, up: false, mtu: None }));
+    a.apply(&Change::PutPathHealth(PathHealth {
+        rloc,
+        up: false,
+        mtu: None,
+    }));
     assert_silent(&a.send(&guest, &packets[0]));
     assert_eq!(a.counters()["drop.no-locator"], 1);
-    a.apply(&Change::PutPathHealth(PathHealth { rloc, up: true, mtu: None }));
+    a.apply(&Change::PutPathHealth(PathHealth {
+        rloc,
+        up: true,
+        mtu: None,
+    }));
     assert_eq!(sent(&mut a).1, 0);
     assert_eq!(sent(&mut a).1, 3);
-    assert_eq!(a.counters()["connection.opened"], 3, "and no connection was lost over it");
+    assert_eq!(
+        a.counters()["connection.opened"],
+        3,
+        "and no connection was lost over it"
+    );
 }
 
 #[test]
 fn priority_weight_reachability_and_family_choose_the_locator() {
     let (mut a, guest, _, _) = pair(RLOCS[0]);
     let mut shares = |locators: Vec<PathLocator>| {
-        a.apply(&Change::PutMapping(mapping("[7]10.7.2.0/24", MappingTarget::Locators(locators))));
+        a.apply(&Change::PutMapping(mapping(
+            "[7]10.7.2.0/24",
+            MappingTarget::Locators(locators),
+        )));
         let mut shares = std::collections::BTreeMap::<String, usize>::new();
         for port in 1000..2000 {
             let out = a.send(&guest, &Spec::new(&guest, "10.7.0.1", "10.7.2.1").udp(port, 2, b"x"));
@@ -316,11 +404,23 @@ fn priority_weight_reachability_and_family_choose_the_locator() {
         shares.into_iter().collect::<Vec<_>>()
     };
     let all = |to: &str| vec![(to.to_owned(), 1000)];
-    assert_eq!(shares(vec![locator("192.0.2.7", 2, 1), locator("192.0.2.8", 1, 1)]), all("192.0.2.8"));
-    assert_eq!(shares(vec![locator("192.0.2.7", 2, 1), locator("192.0.2.8", 255, 1)]), all("192.0.2.7"));
-    let unreachable = PathLocator { reachable: false, ..locator("192.0.2.8", 1, 1) };
+    assert_eq!(
+        shares(vec![locator("192.0.2.7", 2, 1), locator("192.0.2.8", 1, 1)]),
+        all("192.0.2.8")
+    );
+    assert_eq!(
+        shares(vec![locator("192.0.2.7", 2, 1), locator("192.0.2.8", 255, 1)]),
+        all("192.0.2.7")
+    );
+    let unreachable = PathLocator {
+        reachable: false,
+        ..locator("192.0.2.8", 1, 1)
+    };
     assert_eq!(shares(vec![locator("192.0.2.7", 2, 1), unreachable]), all("192.0.2.7"));
-    assert_eq!(shares(vec![locator("192.0.2.7", 2, 1), locator("2001:db8::8", 1, 1)]), all("192.0.2.7"));
+    assert_eq!(
+        shares(vec![locator("192.0.2.7", 2, 1), locator("2001:db8::8", 1, 1)]),
+        all("192.0.2.7")
+    );
     assert_eq!(shares(vec![unreachable]), []);
     assert_eq!(shares(vec![locator("192.0.2.1", 1, 1)]), [], "never to ourselves");
     let split = shares(vec![locator("192.0.2.7", 1, 75), locator("192.0.2.8", 1, 25)]);
@@ -333,10 +433,19 @@ fn priority_weight_reachability_and_family_choose_the_locator() {
 #[test]
 fn both_directions_of_a_flow_hash_alike() {
     let (mut a, guest_a, mut b, guest_b) = pair(RLOCS[0]);
-    let there = a.send(&guest_a, &Spec::new(&guest_a, "10.7.0.1", "10.7.0.2").udp(1000, 2000, b"x"));
-    let back = b.send(&guest_b, &Spec::new(&guest_b, "10.7.0.2", "10.7.0.1").udp(2000, 1000, b"x"));
+    let there = a.send(
+        &guest_a,
+        &Spec::new(&guest_a, "10.7.0.1", "10.7.0.2").udp(1000, 2000, b"x"),
+    );
+    let back = b.send(
+        &guest_b,
+        &Spec::new(&guest_b, "10.7.0.2", "10.7.0.1").udp(2000, 1000, b"x"),
+    );
     assert_eq!(there.to_uplinks[0].flow_hash, back.to_uplinks[0].flow_hash);
-    let other = a.send(&guest_a, &Spec::new(&guest_a, "10.7.0.1", "10.7.0.2").udp(1001, 2000, b"x"));
+    let other = a.send(
+        &guest_a,
+        &Spec::new(&guest_a, "10.7.0.1", "10.7.0.2").udp(1001, 2000, b"x"),
+    );
     assert_ne!(there.to_uplinks[0].flow_hash, other.to_uplinks[0].flow_hash);
 }
 
@@ -359,7 +468,11 @@ fn too_big_is_told_with_what_fits_inside() {
                     assert_eq!((icmp.type_u8(), icmp.code_u8()), (3, 4));
                     assert_eq!(icmp.bytes5to8(), [0, 0, (fits >> 8) as u8, fits as u8]);
                     assert!(frame.len() <= 14 + 576);
-                    assert_eq!(icmp.payload(), &big[14..14 + icmp.payload().len()], "and quotes the packet");
+                    assert_eq!(
+                        icmp.payload(),
+                        &big[14..14 + icmp.payload().len()],
+                        "and quotes the packet"
+                    );
                 }
                 TransportSlice::Icmpv6(icmp) => {
                     assert_eq!((icmp.type_u8(), icmp.code_u8()), (2, 0));
@@ -373,8 +486,15 @@ fn too_big_is_told_with_what_fits_inside() {
         assert_eq!(a.counters()["icmp.packet-too-big"], 2);
         // A path known to be narrower.
         let rloc = Rloc::new(ip(rlocs.1[0]));
-        a.apply(&Change::PutPathHealth(PathHealth { rloc, up: true, mtu: Some(1400) }));
-        let out = a.send(&guest, &Spec::new(&guest, "10.7.0.1", "10.7.0.2").udp(1, 2, &[7; 1400 - 28]));
+        a.apply(&Change::PutPathHealth(PathHealth {
+            rloc,
+            up: true,
+            mtu: Some(1400),
+        }));
+        let out = a.send(
+            &guest,
+            &Spec::new(&guest, "10.7.0.1", "10.7.0.2").udp(1, 2, &[7; 1400 - 28]),
+        );
         assert_eq!(one_frame(&out).1.len(), 14 + 576);
     }
 }
@@ -383,7 +503,11 @@ fn too_big_is_told_with_what_fits_inside() {
 fn without_df_it_is_split_before_encapsulation() {
     let (mut a, guest, mut b, guest_b) = pair(RLOCS[0]);
     let payload: Vec<u8> = (0..2000u32).map(|i| i as u8).collect();
-    let packet = Spec { dont_fragment: false, ..Spec::new(&guest, "10.7.0.1", "10.7.0.2") }.udp(1, 2, &payload);
+    let packet = Spec {
+        dont_fragment: false,
+        ..Spec::new(&guest, "10.7.0.1", "10.7.0.2")
+    }
+    .udp(1, 2, &payload);
     let mut out = a.send(&guest, &packet);
     let pieces = datagrams(&mut out.to_uplinks);
     assert_eq!(pieces.len(), 2);
@@ -400,7 +524,10 @@ fn without_df_it_is_split_before_encapsulation() {
     assert_eq!(whole, packet[34..]);
     // Both pieces are one connection at the other end; a later fragment alone belongs to none.
     let out = b.receive(out.to_uplinks, 1);
-    assert_eq!(out.to_ports.iter().map(|(port, _)| *port).collect::<Vec<_>>(), [guest_b.port; 2]);
+    assert_eq!(
+        out.to_ports.iter().map(|(port, _)| *port).collect::<Vec<_>>(),
+        [guest_b.port; 2]
+    );
     let (_, _, mut stranger, _) = pair(RLOCS[0]);
     assert_silent(&stranger.datagram("192.0.2.1", clear(7), &pieces[1][8..], 64, 0));
     assert_eq!(stranger.counters()["drop.fragment-without-first"], 1);
@@ -411,7 +538,14 @@ fn the_last_hop_says_so() {
     for (source, destination, _) in EIDS {
         let (mut a, guest, _, _) = pair(RLOCS[0]);
         for (ttl, passes) in [(2, true), (1, false), (0, false)] {
-            let out = a.send(&guest, &Spec { ttl, ..Spec::new(&guest, source, destination) }.udp(1, 2, b"x"));
+            let out = a.send(
+                &guest,
+                &Spec {
+                    ttl,
+                    ..Spec::new(&guest, source, destination)
+                }
+                .udp(1, 2, b"x"),
+            );
             assert_eq!(out.to_uplinks.len(), usize::from(passes));
             if !passes {
                 let (_, frame) = one_frame(&out);
@@ -433,7 +567,11 @@ fn syns_are_clamped_to_the_path() {
             (tcp.syn, tcp.ack) = (true, ack);
             let [high, low] = announced.to_be_bytes();
             // Behind a NOP it stands at an odd offset.
-            let options: &[u8] = if odd { &[1, 2, 4, high, low, 1, 1, 0] } else { &[2, 4, high, low] };
+            let options: &[u8] = if odd {
+                &[1, 2, 4, high, low, 1, 1, 0]
+            } else {
+                &[2, 4, high, low]
+            };
             tcp.set_options_raw(options).unwrap();
             Spec::new(&guest, source, destination).tcp(&tcp, &[])
         };
@@ -466,7 +604,10 @@ fn guest_to_guest_stays_on_the_node() {
     let packet = Spec::new(&guest, "10.7.0.1", "10.7.0.5").udp(1, 2, b"neighbour");
     let out = a.send(&guest, &packet);
     let (port, frame) = one_frame(&out);
-    assert_eq!((port, &frame[..6], &frame[6..12]), (other.port, &other.mac[..], &GATEWAY_MAC[..]));
+    assert_eq!(
+        (port, &frame[..6], &frame[6..12]),
+        (other.port, &other.mac[..], &GATEWAY_MAC[..])
+    );
     assert_eq!(frame[22], 63);
     assert_checksums(&frame[14..]);
     a.assert_moved(&[
@@ -477,12 +618,18 @@ fn guest_to_guest_stays_on_the_node() {
         ("guest_port.guest5/net0.tx_packets", 1),
     ]);
     // A super-packet with its partial checksum is passed on as it is.
-    let tcp = TcpHeader { ack: true, ..TcpHeader::new(1, 2, 3, 4) };
+    let tcp = TcpHeader {
+        ack: true,
+        ..TcpHeader::new(1, 2, 3, 4)
+    };
     let big = Spec::new(&guest, "10.7.0.1", "10.7.0.5").tcp(&tcp, &[9; 20_000]);
     let packet = super_packet(&big, 1000);
     let offload = packet.offload;
     let out = a.outbound(guest.port, vec![packet]);
-    assert_eq!((one_frame(&out).1.len(), out.to_ports[0].1.offload), (big.len(), offload));
+    assert_eq!(
+        (one_frame(&out).1.len(), out.to_ports[0].1.offload),
+        (big.len(), offload)
+    );
     // Padding behind the packet does not travel.
     let mut padded = Spec::new(&guest, "10.7.0.1", "10.7.0.5").udp(1, 2, b"");
     padded.resize(60, 0xaa);
@@ -494,7 +641,10 @@ fn a_moved_guest_keeps_its_connection() {
     // Guest 2 of B moves to C; A learns the new locator; the TCP connection goes on mid-stream.
     let (mut a, guest_a, mut b, guest_b) = pair(RLOCS[0]);
     for node in [&mut a, &mut b] {
-        node.allow(1, vec![rule("to-b", &[], &["10.7.0.2/32"], Service::Tcp(vec![80..=80]), true)]);
+        node.allow(
+            1,
+            vec![rule("to-b", &[], &["10.7.0.2/32"], Service::Tcp(vec![80..=80]), true)],
+        );
     }
     let mut tcp = TcpHeader::new(1000, 80, 100, 1000);
     tcp.syn = true;
@@ -502,15 +652,30 @@ fn a_moved_guest_keeps_its_connection() {
     assert_eq!(b.receive(out.to_uplinks, 1).to_ports.len(), 1);
     let mut c = Node::new(&["192.0.2.3"]);
     c.mesh(1, 7);
-    c.allow(1, vec![rule("to-b", &[], &["10.7.0.2/32"], Service::Tcp(vec![80..=80]), true)]);
+    c.allow(
+        1,
+        vec![rule("to-b", &[], &["10.7.0.2/32"], Service::Tcp(vec![80..=80]), true)],
+    );
     c.port(2, 1, &["10.7.0.2"]);
     c.map("[7]10.7.0.1/32", &["192.0.2.1"]);
     a.map("[7]10.7.0.2/32", &["192.0.2.3"]);
-    let data = TcpHeader { ack: true, ..TcpHeader::new(1000, 80, 101, 1000) };
-    let out = a.send(&guest_a, &Spec::new(&guest_a, "10.7.0.1", "10.7.0.2").tcp(&data, b"GET /"));
+    let data = TcpHeader {
+        ack: true,
+        ..TcpHeader::new(1000, 80, 101, 1000)
+    };
+    let out = a.send(
+        &guest_a,
+        &Spec::new(&guest_a, "10.7.0.1", "10.7.0.2").tcp(&data, b"GET /"),
+    );
     assert_eq!(one_frame(&c.receive(out.to_uplinks, 1)).0, guest_b.port);
-    let answer = TcpHeader { ack: true, ..TcpHeader::new(80, 1000, 5, 1000) };
-    let out = c.send(&guest_b, &Spec::new(&guest_b, "10.7.0.2", "10.7.0.1").tcp(&answer, b"200 OK"));
+    let answer = TcpHeader {
+        ack: true,
+        ..TcpHeader::new(80, 1000, 5, 1000)
+    };
+    let out = c.send(
+        &guest_b,
+        &Spec::new(&guest_b, "10.7.0.2", "10.7.0.1").tcp(&answer, b"200 OK"),
+    );
     assert_eq!(one_frame(&a.receive(out.to_uplinks, 1)).0, guest_a.port);
 }
 
@@ -520,7 +685,11 @@ fn control_learns_whom_data_was_sent_to() {
     a.tick(Duration::from_secs(1));
     a.send(&guest, &Spec::new(&guest, "10.7.0.1", "10.7.0.2").udp(1, 2, b"x"));
     let told = |events: &[Event]| {
-        events.iter().filter(|event| matches!(event, Event::TrafficSent(_))).cloned().collect::<Vec<_>>()
+        events
+            .iter()
+            .filter(|event| matches!(event, Event::TrafficSent(_)))
+            .cloned()
+            .collect::<Vec<_>>()
     };
     assert_eq!(told(&a.tick(Duration::from_millis(500)).events), []);
     let expected = Event::TrafficSent(vec![Rloc::new(ip("192.0.2.2"))]);

@@ -39,7 +39,11 @@ struct Stream {
 impl Stream {
     fn spec(&self, guest: &Guest) -> Spec {
         let (source, destination) = EIDS[usize::from(self.v6)];
-        Spec { id: self.id, dont_fragment: self.dont_fragment, ..Spec::new(guest, source, destination) }
+        Spec {
+            id: self.id,
+            dont_fragment: self.dont_fragment,
+            ..Spec::new(guest, source, destination)
+        }
     }
 
     fn header(&self, from: usize, last: bool) -> TcpHeader {
@@ -65,7 +69,10 @@ impl Stream {
         let pieces = self.payload.chunks(self.size).enumerate();
         pieces
             .map(|(index, piece)| {
-                let spec = Spec { id: self.id.wrapping_add(index as u16), ..self.spec(guest) };
+                let spec = Spec {
+                    id: self.id.wrapping_add(index as u16),
+                    ..self.spec(guest)
+                };
                 spec.tcp(&self.header(index * self.size, index + 1 == count), piece)
             })
             .collect()
@@ -74,11 +81,20 @@ impl Stream {
 
 fn streams() -> impl Strategy<Value = Stream> {
     let size = prop_oneof![Just(1), 2usize..100, 100usize..1400, Just(1388)];
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let flags = (
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+    );
     (size, 1usize..65_000, any::<u32>(), any::<u16>(), flags, any::<u64>()).prop_map(
         |(size, length, sequence, id, (v6, dont_fragment, push, fin, cwr, timestamps), seed)| Stream {
             v6,
-            payload: (0..length.min(size * 1000)).map(|i| (seed.wrapping_mul(i as u64 + 1) >> 40) as u8).collect(),
+            payload: (0..length.min(size * 1000))
+                .map(|i| (seed.wrapping_mul(i as u64 + 1) >> 40) as u8)
+                .collect(),
             size,
             sequence,
             id,
@@ -94,7 +110,12 @@ fn streams() -> impl Strategy<Value = Stream> {
 /// Every run is what one `UDP_SEGMENT` send takes.
 fn assert_sendable(runs: &[DatagramRun]) {
     for run in runs {
-        assert!(run.len() <= MAX_RUN && run.count() <= 64 && run.stride > 0, "{} in {}", run.len(), run.count());
+        assert!(
+            run.len() <= MAX_RUN && run.count() <= 64 && run.stride > 0,
+            "{} in {}",
+            run.len(),
+            run.count()
+        );
     }
 }
 
@@ -222,7 +243,13 @@ fn a_large_super_packet_arrives_as_one_frame() {
             true => Segmentation::TcpV6 { size: 1388, ecn: false },
             false => Segmentation::TcpV4 { size: 1388, ecn: false },
         };
-        assert_eq!(out.to_ports[0].1.offload, Offload { segmentation, checksum: Some((l4 as u16, 16)) });
+        assert_eq!(
+            out.to_ports[0].1.offload,
+            Offload {
+                segmentation,
+                checksum: Some((l4 as u16, 16))
+            }
+        );
         assert_eq!(frame[l4 + 13], 0x18, "ACK, and the PSH of the last segment");
         b.assert_moved(&[
             ("uplink.eth0.rx_packets", 42),
@@ -242,7 +269,11 @@ fn merged(packets: &[Vec<u8>]) -> Vec<usize> {
     let frames = packets.iter().map(|frame| PacketBuf::from_frame(frame)).collect();
     let out = a.outbound(guest.port, frames);
     let out = b.receive(out.to_uplinks, 1);
-    out.to_ports.iter().map(|(_, frame)| frame.len()).map(|length| length - 54).collect()
+    out.to_ports
+        .iter()
+        .map(|(_, frame)| frame.len())
+        .map(|length| length - 54)
+        .collect()
 }
 
 #[test]
@@ -278,17 +309,42 @@ fn what_may_not_be_merged() {
     let options = |tcp: &mut TcpHeader| tcp.set_options_raw(&[1, 1, 1, 1]).unwrap();
     assert_eq!(merged(&two(&base, &options)), [100, 104], "other options");
     for (what, spec) in [
-        ("another TTL", Spec { ttl: 63, ..base.clone() }),
-        ("another DSCP", Spec { tos: 0x20, ..base.clone() }),
+        (
+            "another TTL",
+            Spec {
+                ttl: 63,
+                ..base.clone()
+            },
+        ),
+        (
+            "another DSCP",
+            Spec {
+                tos: 0x20,
+                ..base.clone()
+            },
+        ),
         ("congestion", Spec { tos: 3, ..base.clone() }),
-        ("no DF", Spec { dont_fragment: false, ..base.clone() }),
+        (
+            "no DF",
+            Spec {
+                dont_fragment: false,
+                ..base.clone()
+            },
+        ),
     ] {
         assert_eq!(merged(&two(&spec, &plain)), [100, 100], "{what}");
     }
     // Three of which the middle one carries PSH; a longer one after a shorter one; a pure ACK between two.
-    let push = TcpHeader { psh: true, ..header(200) };
+    let push = TcpHeader {
+        psh: true,
+        ..header(200)
+    };
     let three = |middle: &[u8], last: u32| {
-        vec![base.tcp(&header(100), &[1; 100]), base.tcp(&push, middle), base.tcp(&header(last), &[3; 100])]
+        vec![
+            base.tcp(&header(100), &[1; 100]),
+            base.tcp(&push, middle),
+            base.tcp(&header(last), &[3; 100]),
+        ]
     };
     assert_eq!(merged(&three(&[2; 100], 300)), [200, 100]);
     let grows = vec![base.tcp(&header(100), &[1; 100]), base.tcp(&header(200), &[2; 101])];
@@ -299,7 +355,11 @@ fn what_may_not_be_merged() {
         base.tcp(&header(250), &[3; 50]),
     ];
     assert_eq!(merged(&shrinks), [150, 50]);
-    let acks = vec![base.tcp(&header(100), &[1; 100]), base.tcp(&header(200), &[]), base.tcp(&header(200), &[2; 100])];
+    let acks = vec![
+        base.tcp(&header(100), &[1; 100]),
+        base.tcp(&header(200), &[]),
+        base.tcp(&header(200), &[2; 100]),
+    ];
     assert_eq!(merged(&acks), [100, 0, 100]);
     // A wrong checksum is handed on alone, for the guest to see.
     let mut broken = two(&base, &plain);
@@ -320,9 +380,16 @@ fn interleaved_flows_are_merged_each() {
         }
     }
     let out = a.outbound(guest.port, frames);
-    assert_eq!(out.to_uplinks.iter().map(|run| run.count()).collect::<Vec<_>>(), [8, 8, 8], "a run for each flow");
+    assert_eq!(
+        out.to_uplinks.iter().map(|run| run.count()).collect::<Vec<_>>(),
+        [8, 8, 8],
+        "a run for each flow"
+    );
     let out = b.receive(out.to_uplinks, 1);
-    assert_eq!(out.to_ports.iter().map(|(_, frame)| frame.len()).collect::<Vec<_>>(), [54 + 4000; 3]);
+    assert_eq!(
+        out.to_ports.iter().map(|(_, frame)| frame.len()).collect::<Vec<_>>(),
+        [54 + 4000; 3]
+    );
 }
 
 #[test]
@@ -341,22 +408,58 @@ fn a_partial_checksum_is_completed() {
 #[test]
 fn offloads_that_lie_are_refused() {
     let (mut a, guest, ..) = pair();
-    let tcp = TcpHeader { ack: true, ..TcpHeader::new(1, 2, 3, 4) };
+    let tcp = TcpHeader {
+        ack: true,
+        ..TcpHeader::new(1, 2, 3, 4)
+    };
     let frame = Spec::new(&guest, "10.7.0.1", "10.7.0.2").tcp(&tcp, &[1; 3000]);
     let honest = super_packet(&frame, 1000).offload;
     let v4 = |size| Segmentation::TcpV4 { size, ecn: false };
     let lies = [
-        Offload { segmentation: v4(0), ..honest },
-        Offload { segmentation: v4(1), ..honest },
-        Offload { segmentation: Segmentation::TcpV6 { size: 1000, ecn: false }, ..honest },
-        Offload { segmentation: Segmentation::Udp { size: 1000 }, ..honest },
-        Offload { checksum: None, ..honest },
-        Offload { checksum: Some((34, 6)), ..honest },
-        Offload { checksum: Some((14, 16)), ..honest },
-        Offload { checksum: Some((0, 0)), ..honest },
-        Offload { checksum: Some((u16::MAX, u16::MAX)), ..honest },
-        Offload { segmentation: Segmentation::None, checksum: Some((frame.len() as u16 - 1, 0)) },
-        Offload { segmentation: Segmentation::None, checksum: Some((20, 0)) },
+        Offload {
+            segmentation: v4(0),
+            ..honest
+        },
+        Offload {
+            segmentation: v4(1),
+            ..honest
+        },
+        Offload {
+            segmentation: Segmentation::TcpV6 { size: 1000, ecn: false },
+            ..honest
+        },
+        Offload {
+            segmentation: Segmentation::Udp { size: 1000 },
+            ..honest
+        },
+        Offload {
+            checksum: None,
+            ..honest
+        },
+        Offload {
+            checksum: Some((34, 6)),
+            ..honest
+        },
+        Offload {
+            checksum: Some((14, 16)),
+            ..honest
+        },
+        Offload {
+            checksum: Some((0, 0)),
+            ..honest
+        },
+        Offload {
+            checksum: Some((u16::MAX, u16::MAX)),
+            ..honest
+        },
+        Offload {
+            segmentation: Segmentation::None,
+            checksum: Some((frame.len() as u16 - 1, 0)),
+        },
+        Offload {
+            segmentation: Segmentation::None,
+            checksum: Some((20, 0)),
+        },
     ];
     for (index, offload) in lies.into_iter().enumerate() {
         let mut packet = PacketBuf::from_frame(&frame);
@@ -369,8 +472,14 @@ fn offloads_that_lie_are_refused() {
 #[test]
 fn a_tcp_super_packet_without_df_is_cut_to_fit() {
     let (mut a, guest, ..) = pair();
-    let tcp = TcpHeader { ack: true, ..TcpHeader::new(1, 2, 3, 4) };
-    let spec = Spec { dont_fragment: false, ..Spec::new(&guest, "10.7.0.1", "10.7.0.2") };
+    let tcp = TcpHeader {
+        ack: true,
+        ..TcpHeader::new(1, 2, 3, 4)
+    };
+    let spec = Spec {
+        dont_fragment: false,
+        ..Spec::new(&guest, "10.7.0.1", "10.7.0.2")
+    };
     let frame = spec.tcp(&tcp, &[1; 9000]);
     let mut out = a.outbound(guest.port, vec![super_packet(&frame, 3000)]);
     let got = datagrams(&mut out.to_uplinks);

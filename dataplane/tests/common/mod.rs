@@ -75,14 +75,20 @@ impl Node {
     }
 
     pub fn allow(&mut self, network: u32, rules: Vec<PolicyRule>) {
-        self.apply(&Change::PutPolicy(PolicyConfig { network: NetworkId(network), rules }));
+        self.apply(&Change::PutPolicy(PolicyConfig {
+            network: NetworkId(network),
+            rules,
+        }));
     }
 
     pub fn port(&mut self, id: u32, network: u32, addresses: &[&str]) -> Guest {
         let config = port(id, network, addresses);
         self.apply(&Change::PutPort(config.clone()));
         self.skip();
-        Guest { port: PortId(id), mac: config.mac }
+        Guest {
+            port: PortId(id),
+            mac: config.mac,
+        }
     }
 
     pub fn map(&mut self, prefix: &str, rlocs: &[&str]) -> Output {
@@ -92,7 +98,8 @@ impl Node {
 
     pub fn outbound(&mut self, port: PortId, frames: Vec<PacketBuf>) -> Output {
         let mut out = Output::default();
-        self.engine.outbound(self.now, port, &mut { frames }, &mut self.pool, &mut out);
+        self.engine
+            .outbound(self.now, port, &mut { frames }, &mut self.pool, &mut out);
         out
     }
 
@@ -123,7 +130,12 @@ impl Node {
         let arrived = runs
             .into_iter()
             .map(|mut run| {
-                assert!(self.rlocs.contains(&run.remote.ip()), "sent to {}, we are {:?}", run.remote, self.rlocs);
+                assert!(
+                    self.rlocs.contains(&run.remote.ip()),
+                    "sent to {}, we are {:?}",
+                    run.remote,
+                    self.rlocs
+                );
                 let (from, to) = (run.local, run.remote.ip());
                 run.remote = SocketAddr::new(from, 40_000 + (run.flow_hash % 1000) as u16);
                 run.local = to;
@@ -142,7 +154,9 @@ impl Node {
     }
 
     pub fn counters(&mut self) -> BTreeMap<String, u64> {
-        let Some(Answer::Counters(counters)) = self.engine.query(self.now, &Query::Counters) else { panic!() };
+        let Some(Answer::Counters(counters)) = self.engine.query(self.now, &Query::Counters) else {
+            panic!()
+        };
         counters.into_iter().collect()
     }
 
@@ -230,11 +244,19 @@ pub fn rule(name: &str, from: &[&str], to: &[&str], service: Service, allow: boo
 }
 
 pub fn locator(rloc: &str, priority: u8, weight: u8) -> PathLocator {
-    PathLocator { rloc: Rloc::new(ip(rloc)), priority, weight, reachable: true }
+    PathLocator {
+        rloc: Rloc::new(ip(rloc)),
+        priority,
+        weight,
+        reachable: true,
+    }
 }
 
 pub fn mapping(prefix: &str, target: MappingTarget) -> MappingConfig {
-    MappingConfig { prefix: prefix.parse::<EidPrefix>().unwrap(), target }
+    MappingConfig {
+        prefix: prefix.parse::<EidPrefix>().unwrap(),
+        target,
+    }
 }
 
 /// What a test packet says; the rest is ordinary.
@@ -267,8 +289,14 @@ impl Spec {
     fn headers(&self, payload: usize, protocol: IpNumber) -> IpHeaders {
         match (self.source, self.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                let mut header =
-                    Ipv4Header::new(payload as u16, self.ttl, protocol, source.octets(), destination.octets()).unwrap();
+                let mut header = Ipv4Header::new(
+                    payload as u16,
+                    self.ttl,
+                    protocol,
+                    source.octets(),
+                    destination.octets(),
+                )
+                .unwrap();
                 header.identification = self.id;
                 header.dont_fragment = self.dont_fragment;
                 header.dscp = etherparse::IpDscp::try_new(self.tos >> 2).unwrap();
@@ -296,10 +324,18 @@ impl Spec {
     pub fn frame(&self, protocol: u8, payload: &[u8]) -> Vec<u8> {
         let headers = self.headers(payload.len(), IpNumber(protocol));
         let mut frame = Vec::new();
-        let ether_type = if self.source.is_ipv4() { EtherType::IPV4 } else { EtherType::IPV6 };
-        Ethernet2Header { source: self.source_mac, destination: self.destination_mac, ether_type }
-            .write(&mut frame)
-            .unwrap();
+        let ether_type = if self.source.is_ipv4() {
+            EtherType::IPV4
+        } else {
+            EtherType::IPV6
+        };
+        Ethernet2Header {
+            source: self.source_mac,
+            destination: self.destination_mac,
+            ether_type,
+        }
+        .write(&mut frame)
+        .unwrap();
         match headers {
             IpHeaders::Ipv4(header, _) => header.write(&mut frame).unwrap(),
             IpHeaders::Ipv6(header, _) => header.write(&mut frame).unwrap(),
@@ -322,12 +358,8 @@ impl Spec {
 
     pub fn udp(&self, source: u16, destination: u16, payload: &[u8]) -> Vec<u8> {
         let header = match self.headers(0, IpNumber::UDP) {
-            IpHeaders::Ipv4(header, _) => {
-                UdpHeader::with_ipv4_checksum(source, destination, &header, payload).unwrap()
-            }
-            IpHeaders::Ipv6(header, _) => {
-                UdpHeader::with_ipv6_checksum(source, destination, &header, payload).unwrap()
-            }
+            IpHeaders::Ipv4(header, _) => UdpHeader::with_ipv4_checksum(source, destination, &header, payload).unwrap(),
+            IpHeaders::Ipv6(header, _) => UdpHeader::with_ipv6_checksum(source, destination, &header, payload).unwrap(),
         };
         let mut bytes = Vec::new();
         header.write(&mut bytes).unwrap();
@@ -384,9 +416,16 @@ pub fn super_packet(frame: &[u8], size: u16) -> PacketBuf {
         checksum: Some((l4 as u16, field)),
     };
     let pseudo = etherparse::checksum::Sum16BitWords::new();
-    let mut pseudo = if v6 { pseudo.add_slice(&frame[22..54]) } else { pseudo.add_slice(&frame[26..34]) };
+    let mut pseudo = if v6 {
+        pseudo.add_slice(&frame[22..54])
+    } else {
+        pseudo.add_slice(&frame[26..34])
+    };
     let length = (frame.len() - l4) as u32;
-    let sum = pseudo.add_4bytes(length.to_be_bytes()).add_2bytes([0, protocol]).ones_complement();
+    let sum = pseudo
+        .add_4bytes(length.to_be_bytes())
+        .add_2bytes([0, protocol])
+        .ones_complement();
     let at = l4 + usize::from(field);
     // The field holds the sum itself, not its complement.
     packet.bytes_mut()[at..at + 2].copy_from_slice(&(!sum).to_be().to_be_bytes());
@@ -395,7 +434,9 @@ pub fn super_packet(frame: &[u8], size: u16) -> PacketBuf {
 
 /// All datagrams of the runs, one by one.
 pub fn datagrams(runs: &mut [DatagramRun]) -> Vec<Vec<u8>> {
-    runs.iter_mut().flat_map(|run| run.datagrams_mut().map(|d| d.to_vec()).collect::<Vec<_>>()).collect()
+    runs.iter_mut()
+        .flat_map(|run| run.datagrams_mut().map(|d| d.to_vec()).collect::<Vec<_>>())
+        .collect()
 }
 
 /// Every checksum of an IP packet is right, as etherparse sees it.
@@ -405,7 +446,11 @@ pub fn assert_checksums(packet: &[u8]) {
     let total = match sliced.net.as_ref().unwrap() {
         etherparse::NetSlice::Ipv4(v4) => {
             let header = v4.header().to_header();
-            assert_eq!(header.header_checksum, header.calc_header_checksum(), "IPv4 header checksum");
+            assert_eq!(
+                header.header_checksum,
+                header.calc_header_checksum(),
+                "IPv4 header checksum"
+            );
             if v4.is_payload_fragmented() {
                 return;
             }
@@ -415,7 +460,11 @@ pub fn assert_checksums(packet: &[u8]) {
         etherparse::NetSlice::Arp(_) => return,
     };
     assert_eq!(total, packet.len(), "length of the IP packet");
-    let (protocol, l4) = if packet[0] >> 4 == 4 { (packet[9], 20) } else { (packet[6], 40) };
+    let (protocol, l4) = if packet[0] >> 4 == 4 {
+        (packet[9], 20)
+    } else {
+        (packet[6], 40)
+    };
     let transport = &packet[l4..];
     if protocol == 17 && transport[6..8] == [0, 0] {
         return;
@@ -423,10 +472,18 @@ pub fn assert_checksums(packet: &[u8]) {
     let sum = etherparse::checksum::Sum16BitWords::new().add_slice(transport);
     let sum = match (packet[0] >> 4, protocol) {
         (_, 1) => sum,
-        (4, _) => sum.add_slice(&packet[12..20]).add_4bytes((transport.len() as u32).to_be_bytes()),
-        _ => sum.add_slice(&packet[8..40]).add_4bytes((transport.len() as u32).to_be_bytes()),
+        (4, _) => sum
+            .add_slice(&packet[12..20])
+            .add_4bytes((transport.len() as u32).to_be_bytes()),
+        _ => sum
+            .add_slice(&packet[8..40])
+            .add_4bytes((transport.len() as u32).to_be_bytes()),
     };
-    let sum = if protocol == 1 { sum } else { sum.add_2bytes([0, protocol]) };
+    let sum = if protocol == 1 {
+        sum
+    } else {
+        sum.add_2bytes([0, protocol])
+    };
     assert_eq!(sum.ones_complement(), 0, "transport checksum of protocol {protocol}");
 }
 
