@@ -175,3 +175,75 @@ impl FromStr for EidPrefix {
         Ok(Self::new(instance_id, net))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prefix(text: &str) -> EidPrefix {
+        text.parse().unwrap()
+    }
+
+    fn eid(instance_id: u32, address: &str) -> Eid {
+        Eid::new(InstanceId::new(instance_id).unwrap(), address.parse().unwrap())
+    }
+
+    #[test]
+    fn an_instance_id_has_24_bits() {
+        assert_eq!(InstanceId::new(0x00ff_ffff), Some(InstanceId::CONTROL));
+        assert_eq!(InstanceId::new(0x0100_0000), None);
+        assert!(InstanceId::try_from(0x0100_0000).is_err());
+    }
+
+    #[test]
+    fn a_prefix_is_read_with_and_without_its_instance_and_its_length() {
+        assert_eq!(
+            prefix("[7]10.7.3.9/16"),
+            prefix("[7]10.7.0.0/16"),
+            "host bits are cleared"
+        );
+        assert_eq!(prefix("10.7.0.1").length(), 32);
+        assert_eq!(prefix("[0]fd00::1"), prefix("fd00::1/128"));
+    }
+
+    #[test]
+    fn what_is_no_prefix_is_told_so() {
+        for text in [
+            "",
+            "[",
+            "[7]",
+            "[7",
+            "7]10.0.0.0/8",
+            "[16777216]10.0.0.0/8",
+            "[-1]10.0.0.0/8",
+            "10.0.0.0/33",
+        ] {
+            assert_eq!(text.parse::<EidPrefix>(), Err(PrefixError::Syntax(text.to_owned())));
+        }
+        let address = "10.0.0.0".parse().unwrap();
+        assert_eq!(
+            EidPrefix::from_parts(InstanceId::DEFAULT, address, 33),
+            Err(PrefixError::MaskLength(33))
+        );
+    }
+
+    /// RFC 9300 §8: the same address in two instances is two EIDs.
+    #[test]
+    fn nothing_reaches_over_into_another_instance() {
+        assert!(prefix("[7]10.7.0.0/16").contains(&eid(7, "10.7.255.255")));
+        assert!(!prefix("[7]10.7.0.0/16").contains(&eid(8, "10.7.0.1")));
+        assert!(!prefix("[7]0.0.0.0/0").covers(&prefix("[8]10.7.0.0/16")));
+        assert!(!prefix("[7]0.0.0.0/0").overlaps(&prefix("[8]0.0.0.0/0")));
+    }
+
+    #[test]
+    fn covering_is_equal_or_more_specific() {
+        let (wide, narrow) = (prefix("[7]10.0.0.0/8"), prefix("[7]10.7.0.0/16"));
+        assert!(wide.covers(&narrow) && wide.covers(&wide) && !narrow.covers(&wide));
+        assert!(narrow.overlaps(&wide));
+        assert!(
+            !prefix("[7]0.0.0.0/0").covers(&prefix("[7]::/0")),
+            "the families are apart"
+        );
+    }
+}

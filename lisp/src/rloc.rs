@@ -65,3 +65,30 @@ impl fmt::Display for Rloc {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_can_be_reached_at_is_no_locator() {
+        let usable = |text: &str| Rloc::new(text.parse().unwrap()).is_usable();
+        for text in ["0.0.0.0", "224.0.0.1", "255.255.255.255", "::", "ff02::1"] {
+            assert!(!usable(text), "{text}");
+        }
+        assert!(usable("192.0.2.1") && usable("2001:db8::1"));
+    }
+
+    #[test]
+    fn a_port_is_shown_only_when_it_is_another() {
+        let mut rloc = Rloc::new("2001:db8::1".parse().unwrap());
+        assert_eq!(rloc.to_string(), "2001:db8::1");
+        rloc.port = 54321;
+        assert_eq!(rloc.to_string(), "[2001:db8::1]:54321");
+        assert_eq!(
+            rloc.control_address().port(),
+            CONTROL_PORT,
+            "control does not follow the data port"
+        );
+    }
+}

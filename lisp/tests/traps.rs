@@ -6,8 +6,8 @@ use common::{IDS_HEX, NONCE, hex, ids, in_instance, ip, local, mac, messages, re
 use lisp::{
     DATA_PORT, Eid, EidPrefix, InstanceId, Locator, Mapping, NegativeAction, Rloc, Ttl,
     wire::{
-        AfiAddress, Ecm, EidRecord, EncodeError, Lcaf, MapNotify, MapRegister, MapReply, MapRequest, Message,
-        RequestRecord, RlocRecord, TrailingIds, WireError,
+        AfiAddress, AuthAlgorithm, AuthError, Ecm, EidRecord, EncodeError, InfoReply, InfoRequest, Lcaf, MapNotify,
+        MapRegister, MapReply, MapRequest, Message, Purpose, RequestRecord, RlocRecord, TrailingIds, WireError, verify,
     },
 };
 
@@ -456,7 +456,7 @@ mod locators {
         mapping.locators = ["2001:db8::1", "192.0.2.9", "192.0.2.1"]
             .map(|text| Locator::new(rloc(text), 1, 100))
             .to_vec();
-        let sent = EidRecord::from_mapping(&mapping).to_mapping().unwrap();
+        let sent = EidRecord::from_mapping(&mapping);
         let order: Vec<_> = sent.locators.iter().map(|locator| locator.rloc.to_string()).collect();
         assert_eq!(order, ["192.0.2.1", "192.0.2.9", "2001:db8::1"]);
     }
@@ -724,8 +724,46 @@ mod map_notify {
     }
 }
 
+mod info {
+    use super::*;
+
+    #[test]
+    fn the_r_bit_tells_request_from_reply() {
+        let field = |result: Result<(), WireError>| match result {
+            Err(WireError::Invalid { field, .. }) => field,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(field(InfoReply::decode(&sample("info-request")).map(drop)), "R-bit");
+        assert_eq!(field(InfoRequest::decode(&sample("info-reply")).map(drop)), "R-bit");
+        let mut with_address = sample("info-reply");
+        with_address[0] &= !0x08;
+        assert_eq!(field(InfoRequest::decode(&with_address).map(drop)), "last address");
+    }
+
+    /// lispers.net's form has no authentication: it can be shown, and never verifies.
+    #[test]
+    fn an_unauthenticated_info_request_is_read_but_authenticates_nobody() {
+        let bytes = sample("info-request-lispers");
+        assert_eq!(
+            InfoRequest::decode(&bytes).unwrap().eid,
+            AfiAddress::Name(b"host-a".to_vec())
+        );
+        let all = [1, 2, 3].map(|id| AuthAlgorithm::from_id(id).unwrap());
+        let refused = Err(AuthError::AlgorithmRefused(0));
+        assert_eq!(verify(&bytes, Purpose::InfoRequest, b"secret", &all), refused);
+    }
+}
+
 mod ecm {
     use super::*;
+
+    #[test]
+    fn authentication_data_of_another_type_is_an_error() {
+        // Type 2 is the NAT draft's key between Map-Server and RTR.
+        let mut bytes = sample("ecm-lisp-sec");
+        bytes[4] = 2;
+        assert_eq!(reason(&bytes), "authentication data type");
+    }
 
     fn reason(bytes: &[u8]) -> &'static str {
         match Ecm::decode(bytes) {
@@ -835,13 +873,16 @@ mod ecm {
     #[test]
     fn a_checksum_that_comes_out_as_zero_is_sent_as_all_ones() {
         let mut ecm = Ecm::decode(&sample("ecm-ipv4")).unwrap();
-        let seen = (0..=u16::MAX).any(|word| {
+        let mut all_ones = (0..=u16::MAX).filter_map(|word| {
             ecm.payload = word.to_be_bytes().to_vec();
             let bytes = ecm.encode();
             assert_eq!(Ecm::decode(&bytes).as_ref(), Ok(&ecm));
-            bytes[UDP4 + 6..UDP4 + 8] == [0xff, 0xff]
+            (bytes[UDP4 + 6..UDP4 + 8] == [0xff, 0xff]).then_some(bytes)
         });
-        assert!(seen);
+        // The sum is right with either, so only the rule tells zero, "no checksum", from all ones.
+        let mut bytes = all_ones.next().unwrap();
+        bytes[UDP4 + 6..UDP4 + 8].fill(0);
+        assert_eq!(reason(&bytes), "inner UDP checksum");
     }
 
     #[test]
