@@ -12,6 +12,10 @@ use crate::{Config, DatabaseMapping};
 
 /// What the node asks of the machine.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "commands are few and live for one call; a box would only be in the way"
+)]
 pub enum Command {
     /// The whole configuration. Idempotent: what is equal is left alone.
     Configure(Config),

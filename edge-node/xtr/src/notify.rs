@@ -37,10 +37,13 @@ pub(crate) fn signer<'a>(
         .find(|peer| verify(bytes, Purpose::MapNotify, peer.secret.expose(), &[peer.algorithm]).is_ok())
 }
 
-/// A prefix of ours that another xTR registered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Moved {
-    pub(crate) prefix: EidPrefix,
+/// How a datagram came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Way {
+    /// From whom.
+    pub(crate) from: SocketAddr,
+    /// To which address of ours.
+    pub(crate) to: IpAddr,
 }
 
 impl Notifies {
@@ -50,17 +53,16 @@ impl Notifies {
         config: &Config,
         database: &Database,
         peer: &MapServerPeer,
-        from: SocketAddr,
-        to: IpAddr,
-        notify: MapNotify,
+        way: Way,
+        notify: &MapNotify,
         out: &mut Outbox,
-    ) -> Vec<Moved> {
+    ) -> Vec<EidPrefix> {
         let last = self.last.get(&peer.address).copied();
         if last.is_some_and(|last| notify.nonce < last) {
             out.counters.map_notify_replayed = out.counters.map_notify_replayed.saturating_add(1);
             return Vec::new();
         }
-        acknowledge(config, peer, from, to, &notify, out);
+        acknowledge(config, peer, way, notify, out);
         if last == Some(notify.nonce) {
             // Repeated because our Map-Notify-Ack was lost: acknowledged again, obeyed once.
             out.counters.map_notify_replayed = out.counters.map_notify_replayed.saturating_add(1);
@@ -79,7 +81,7 @@ impl Notifies {
                 prefix,
                 locators,
             });
-            moved.push(Moved { prefix });
+            moved.push(prefix);
         }
         moved
     }
@@ -97,14 +99,7 @@ fn elsewhere(config: &Config, database: &Database, record: &EidRecord) -> Option
 }
 
 /// Repeats the Map-Notify as a Map-Notify-Ack, signed anew, from and to port 4342.
-fn acknowledge(
-    config: &Config,
-    peer: &MapServerPeer,
-    from: SocketAddr,
-    to: IpAddr,
-    notify: &MapNotify,
-    out: &mut Outbox,
-) {
+fn acknowledge(config: &Config, peer: &MapServerPeer, way: Way, notify: &MapNotify, out: &mut Outbox) {
     let mut ack = notify.clone();
     ack.authentication = Authentication::unsigned(peer.key_id, peer.algorithm);
     let mut payload = MapNotifyAck(ack).encode();
@@ -112,6 +107,6 @@ fn acknowledge(
         return;
     }
     out.counters.map_notify_ack_sent = out.counters.map_notify_ack_sent.saturating_add(1);
-    let source = config.is_own(to).then_some(to);
-    out.send(source, SocketAddr::new(from.ip(), CONTROL_PORT), payload);
+    let source = config.is_own(way.to).then_some(way.to);
+    out.send(source, SocketAddr::new(way.from.ip(), CONTROL_PORT), payload);
 }

@@ -16,7 +16,7 @@ use crate::{
     lookup::Lookups,
     map_cache::{Changed, MapCache, Stale},
     nonces::RisingNonces,
-    notify::{Notifies, signer},
+    notify::{Notifies, Way, signer},
     outbox::Outbox,
     probe::Probes,
     registration::{Context, Registrations},
@@ -70,7 +70,7 @@ impl Xtr {
         match Message::decode(bytes) {
             Ok(Message::MapRequest(request)) => self.map_request(now, from, to, false, &request),
             Ok(Message::MapReply(reply)) => self.map_reply(now, from, &reply),
-            Ok(Message::MapNotify(notify)) => self.map_notify(now, from, to, notify, bytes),
+            Ok(Message::MapNotify(notify)) => self.map_notify(now, from, to, &notify, bytes),
             Ok(Message::Ecm(ecm)) => self.encapsulated(now, to, &ecm),
             Ok(_) => self.out.counters.unexpected_message = self.out.counters.unexpected_message.saturating_add(1),
             Err(_) => self.out.counters.malformed = self.out.counters.malformed.saturating_add(1),
@@ -330,8 +330,8 @@ impl Xtr {
         self.requests.done(now, &self.config, reply.nonce, &mut self.out);
     }
 
-    fn map_notify(&mut self, now: Instant, from: SocketAddr, to: IpAddr, notify: MapNotify, bytes: &[u8]) {
-        let Some(peer) = signer(&self.config, from, &notify, bytes) else {
+    fn map_notify(&mut self, now: Instant, from: SocketAddr, to: IpAddr, notify: &MapNotify, bytes: &[u8]) {
+        let Some(peer) = signer(&self.config, from, notify, bytes) else {
             self.out.counters.map_notify_bad_authentication =
                 self.out.counters.map_notify_bad_authentication.saturating_add(1);
             return;
@@ -355,15 +355,16 @@ impl Xtr {
                     nonces: &mut self.nonces,
                     out: &mut self.out,
                 };
-                self.registrations.acknowledged(&mut cx, &notify);
+                self.registrations.acknowledged(&mut cx, notify);
             }
             None => {
                 let peer = peer.clone();
-                let moved =
-                    self.notifies
-                        .unsolicited(&self.config, &self.database, &peer, from, to, notify, &mut self.out);
-                for moved in moved {
-                    self.smrs.solicit_peers(now, &self.config, &moved.prefix, &mut self.out);
+                let way = Way { from, to };
+                let moved = self
+                    .notifies
+                    .unsolicited(&self.config, &self.database, &peer, way, notify, &mut self.out);
+                for prefix in moved {
+                    self.smrs.solicit_peers(now, &self.config, &prefix, &mut self.out);
                 }
             }
         }

@@ -222,7 +222,7 @@ fn a_probe_reply_without_the_a_bit_or_with_another_nonce_or_prefix_is_nothing() 
     lab.receive(to, &map_reply(request.nonce, true, &[good.clone(), proxy]));
     lab.receive(to, &map_reply(request.nonce, true, &[]));
     lab.moved(&[("map_reply_probe_not_authoritative", 3)]);
-    lab.receive(to, &map_reply(lisp::Nonce(1), true, &[good.clone()]));
+    lab.receive(to, &map_reply(lisp::Nonce(1), true, std::slice::from_ref(&good)));
     lab.moved(&[("map_reply_unknown_nonce", 1)]);
     lab.receive(
         to,
@@ -230,7 +230,7 @@ fn a_probe_reply_without_the_a_bit_or_with_another_nonce_or_prefix_is_nothing() 
     );
     lab.moved(&[("map_reply_wrong_eid", 1)]);
     // A probe's nonce answers no look-up, and the other way round.
-    lab.receive(to, &map_reply(request.nonce, false, &[good.clone()]));
+    lab.receive(to, &map_reply(request.nonce, false, std::slice::from_ref(&good)));
     lab.moved(&[("map_reply_unknown_nonce", 1)]);
     assert!(lab.events.is_empty());
     lab.receive(to, &map_reply(request.nonce, true, &[good]));

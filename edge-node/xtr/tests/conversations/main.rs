@@ -5,6 +5,7 @@
 mod lab;
 
 mod answers;
+mod bytes;
 mod cache;
 mod locators;
 mod lookups;
