@@ -352,6 +352,36 @@ fn another_sites_prefix_cannot_be_taken() {
 }
 
 #[test]
+fn one_message_cannot_carry_records_of_sites_with_different_secrets() {
+    let mut other = site("office", &["11.0.0.0/8"]);
+    other.keys = vec![key(1, b"another secret under the same key-id")];
+    let mut server = Server::new(config(vec![site("plant", &["10.0.0.0/8"]), other]));
+    let mut xtr = Xtr::new(1);
+    let bytes = xtr.register(&["10.1.0.0/16", "11.1.0.0/16"]);
+    refused(&mut server, &xtr.from(), &bytes, "prefix-not-owned");
+    let mut shared = site("office", &["11.0.0.0/8"]);
+    shared.keys = vec![key(1, SECRET)];
+    let mut server = Server::new(config(vec![site("plant", &["10.0.0.0/8"]), shared]));
+    let bytes = xtr.register(&["10.1.0.0/16", "11.1.0.0/16"]);
+    server.deliver(&xtr.from(), &bytes);
+    server.counted(&[("map-register", 1), ("registered", 2), ("map-notify-sent", 1)]);
+}
+
+#[test]
+fn the_p_bit_and_the_a_bit_are_not_stored() {
+    let mut server = plant();
+    let mut xtr = Xtr::new(1);
+    let bytes = xtr.register_with(&["10.1.0.0/16"], |message| {
+        message.records[0].authoritative = true;
+        message.records[0].locators[0].probed = true;
+        message.records[0].locators[0].local = true;
+    });
+    server.deliver(&xtr.from(), &bytes);
+    let record = &server.machine.registrations(server.now)[0].record;
+    assert!(!record.authoritative && !record.locators[0].probed && record.locators[0].local);
+}
+
+#[test]
 fn space_delegated_to_a_site_is_closed_to_the_owner_of_the_rest() {
     let mut branch = site("branch", &["10.1.0.0/16"]);
     branch.keys = vec![key(2, b"branch secret")];
