@@ -37,7 +37,11 @@ pub struct Bindings {
 /// Lowest port that is given out.
 const FIRST: u16 = 1024;
 /// Ports that are tried before giving up.
-const TRIES: u16 = 512;
+const TRIES: u64 = 2_048;
+/// Ports that there are.
+const SPAN: u64 = u16::MAX as u64 - FIRST as u64 + 1;
+/// Without a common factor with `SPAN`, so that the steps meet every port.
+const STRIDE: u64 = 40_507;
 
 impl Bindings {
     /// None, hashed with `seed`; the choice of ports starts at `draw`.
@@ -59,11 +63,10 @@ impl Bindings {
         if inside.port >= FIRST && free(inside.port) {
             return Some(inside.port);
         }
-        let span = u64::from(u16::MAX - FIRST) + 1;
-        let start = (self.draw ^ self.draw >> 29) % span;
-        (0..TRIES)
-            .map(|step| FIRST + ((start + u64::from(step)) % span) as u16)
-            .find(|port| free(*port))
+        // Large steps from a drawn start, so that ports in use side by side are not met one after the other.
+        let start = self.draw >> 40;
+        let port = |step: u64| FIRST + ((start + step * STRIDE) % SPAN) as u16;
+        (0..TRIES).map(port).find(|port| free(*port))
     }
 
     /// Takes `port` for one more connection of `inside`.
@@ -134,6 +137,20 @@ mod tests {
             Some(inside(2, 5000))
         );
         assert_eq!(bindings.inside(Family::V4, protocol::TCP, first), None);
+    }
+
+    #[test]
+    fn every_free_port_can_be_found() {
+        let mut bindings = Bindings::new(Seeded::new(1), 7);
+        let mut taken = 0;
+        for scope in 0..60_000 {
+            let Some(port) = bindings.candidate(&inside(scope, 5000)) else {
+                continue;
+            };
+            bindings.take(inside(scope, 5000), port);
+            taken += 1;
+        }
+        assert_eq!((taken, bindings.outside.len()), (60_000, 60_000));
     }
 
     #[test]

@@ -28,12 +28,24 @@ fn udp_answer(out: &dataplane::engine::Output) -> (String, Vec<u8>) {
     assert_checksums(&frame[14..]);
     let sliced = SlicedPacket::from_ethernet(frame).unwrap();
     let (source, destination) = match sliced.net.unwrap() {
-        NetSlice::Ipv4(v4) => (v4.header().source_addr().to_string(), v4.header().destination_addr().to_string()),
-        NetSlice::Ipv6(v6) => (v6.header().source_addr().to_string(), v6.header().destination_addr().to_string()),
+        NetSlice::Ipv4(v4) => (
+            v4.header().source_addr().to_string(),
+            v4.header().destination_addr().to_string(),
+        ),
+        NetSlice::Ipv6(v6) => (
+            v6.header().source_addr().to_string(),
+            v6.header().destination_addr().to_string(),
+        ),
         other => panic!("{other:?}"),
     };
-    let Some(TransportSlice::Udp(udp)) = sliced.transport else { panic!() };
-    let ends = format!("{source} {} > {destination} {}", udp.source_port(), udp.destination_port());
+    let Some(TransportSlice::Udp(udp)) = sliced.transport else {
+        panic!()
+    };
+    let ends = format!(
+        "{source} {} > {destination} {}",
+        udp.source_port(),
+        udp.destination_port()
+    );
     (ends, udp.payload().to_vec())
 }
 
@@ -84,14 +96,21 @@ fn arp_is_answered_for_everybody_else() {
     }
     assert_eq!(node.counters()["drop.gateway-consumed"], 5);
     // Whether the gateway's own address is free: it is not.
-    assert_eq!(node.send(&guest, &arp(&guest, ArpOperation::Request, [0; 4], [10, 7, 0, 254])).to_ports.len(), 1);
+    assert_eq!(
+        node.send(&guest, &arp(&guest, ArpOperation::Request, [0; 4], [10, 7, 0, 254]))
+            .to_ports
+            .len(),
+        1
+    );
 }
 
 /// An ND message from the guest, by smoltcp.
 fn nd(guest: &Guest, source: &str, destination: &str, repr: NdiscRepr<'_>) -> Vec<u8> {
     let repr = Icmpv6Repr::Ndisc(repr);
     let (source, destination) = (ip(source), ip(destination));
-    let (std::net::IpAddr::V6(from), std::net::IpAddr::V6(to)) = (source, destination) else { panic!() };
+    let (std::net::IpAddr::V6(from), std::net::IpAddr::V6(to)) = (source, destination) else {
+        panic!()
+    };
     let mut message = vec![0; repr.buffer_len()];
     let checks = smoltcp::phy::ChecksumCapabilities::default();
     repr.emit(&from, &to, &mut Icmpv6Packet::new_unchecked(&mut message), &checks);
@@ -128,7 +147,10 @@ fn neighbour_solicitations_are_answered_for_everybody_else() {
         lladdr: Some(EthernetAddress(guest.mac).into()),
     };
     for (target, flags) in [
-        ("fe80::1", NdiscNeighborFlags::ROUTER | NdiscNeighborFlags::SOLICITED | NdiscNeighborFlags::OVERRIDE),
+        (
+            "fe80::1",
+            NdiscNeighborFlags::ROUTER | NdiscNeighborFlags::SOLICITED | NdiscNeighborFlags::OVERRIDE,
+        ),
         ("fd00::2", NdiscNeighborFlags::SOLICITED | NdiscNeighborFlags::OVERRIDE),
     ] {
         let out = node.send(&guest, &nd(&guest, "fd00::1", "ff02::1:ff00:1", solicit(target)));
@@ -145,23 +167,39 @@ fn neighbour_solicitations_are_answered_for_everybody_else() {
         ("guest_port.guest1/net0.tx_packets", 2),
     ]);
     // Duplicate address detection for its own addresses, and for anybody's: free.
-    let ask = |target: &str| NdiscRepr::NeighborSolicit { target_addr: target.parse().unwrap(), lladdr: None };
+    let ask = |target: &str| NdiscRepr::NeighborSolicit {
+        target_addr: target.parse().unwrap(),
+        lladdr: None,
+    };
     for target in ["fd00::1", "fe80::1234", "fd00::2"] {
         assert_silent(&node.send(&guest, &nd(&guest, "::", "ff02::1:ff00:1", ask(target))));
     }
     // But not for the gateway's.
     let out = node.send(&guest, &nd(&guest, "::", "ff02::1:ff00:1", ask("fe80::1")));
     let (_, frame) = one_frame(&out);
-    assert_eq!(&frame[38..54], &std::net::Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1).octets());
+    assert_eq!(
+        &frame[38..54],
+        &std::net::Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1).octets()
+    );
 }
 
 #[test]
 fn router_advertisements_say_managed() {
     let (mut node, guest) = node();
-    let solicit = NdiscRepr::RouterSolicit { lladdr: Some(EthernetAddress(guest.mac).into()) };
+    let solicit = NdiscRepr::RouterSolicit {
+        lladdr: Some(EthernetAddress(guest.mac).into()),
+    };
     let out = node.send(&guest, &nd(&guest, "fe80::2", "ff02::2", solicit));
     let (_, frame) = one_frame(&out);
-    let NdiscRepr::RouterAdvert { hop_limit, flags, router_lifetime, lladdr, mtu, prefix_info, .. } = nd_answer(frame)
+    let NdiscRepr::RouterAdvert {
+        hop_limit,
+        flags,
+        router_lifetime,
+        lladdr,
+        mtu,
+        prefix_info,
+        ..
+    } = nd_answer(frame)
     else {
         panic!()
     };
@@ -183,7 +221,11 @@ fn router_advertisements_say_managed() {
     again.mesh(1, 7);
     again.port(1, 1, &["fd00::1"]);
     again.port(2, 1, &["10.7.0.2"]);
-    assert_eq!(again.tick(Duration::from_millis(100)).to_ports.len(), 1, "none for a guest without IPv6");
+    assert_eq!(
+        again.tick(Duration::from_millis(100)).to_ports.len(),
+        1,
+        "none for a guest without IPv6"
+    );
     assert_eq!(again.tick(Duration::from_secs(30)).to_ports.len(), 0);
     let out = again.tick(Duration::from_secs(30));
     assert!(matches!(nd_answer(one_frame(&out).1), NdiscRepr::RouterAdvert { .. }));
@@ -224,7 +266,10 @@ fn dhcp(guest: &Guest, source: &str, change: impl FnOnce(&mut DhcpRepr<'_>)) -> 
 
 fn dhcp_option(bytes: &[u8], wanted: u8) -> Option<Vec<u8>> {
     let packet = DhcpPacket::new_checked(bytes).unwrap();
-    packet.options().find(|option| option.kind == wanted).map(|option| option.data.to_vec())
+    packet
+        .options()
+        .find(|option| option.kind == wanted)
+        .map(|option| option.data.to_vec())
 }
 
 #[test]
@@ -238,12 +283,18 @@ fn dhcpv4_hands_out_the_one_address() {
     let packet = DhcpPacket::new_checked(&bytes[..]).unwrap();
     let offer = DhcpRepr::parse(&packet).unwrap();
     assert_eq!(offer.message_type, DhcpMessageType::Offer);
-    assert_eq!((offer.transaction_id, offer.client_hardware_address.0), (0x1234_5678, guest.mac));
+    assert_eq!(
+        (offer.transaction_id, offer.client_hardware_address.0),
+        (0x1234_5678, guest.mac)
+    );
     assert_eq!(offer.your_ip.to_string(), "10.7.0.1");
     assert_eq!(offer.server_identifier.unwrap().to_string(), "10.7.0.254");
     assert_eq!(offer.router.unwrap().to_string(), "10.7.0.254");
     assert_eq!(offer.subnet_mask.unwrap().to_string(), "255.255.255.0");
-    assert_eq!((offer.lease_duration, offer.renew_duration, offer.rebind_duration), (Some(3600), Some(1800), Some(3150)));
+    assert_eq!(
+        (offer.lease_duration, offer.renew_duration, offer.rebind_duration),
+        (Some(3600), Some(1800), Some(3150))
+    );
     assert_eq!(offer.dns_servers.unwrap()[0].to_string(), "10.7.0.254");
     assert_eq!(dhcp_option(&bytes, 26), Some(vec![5, 120]), "MTU 1400");
     assert_eq!(dhcp_option(&bytes, 15), Some(b"mesh.weft".to_vec()));
@@ -286,7 +337,11 @@ fn dhcpv4_hands_out_the_one_address() {
             },
             None,
         ),
-        ("0.0.0.0", |d| d.broadcast = true, Some((DhcpMessageType::Offer, "10.7.0.254 67 > 255.255.255.255 68"))),
+        (
+            "0.0.0.0",
+            |d| d.broadcast = true,
+            Some((DhcpMessageType::Offer, "10.7.0.254 67 > 255.255.255.255 68")),
+        ),
         (
             "10.7.0.1",
             |d| {
@@ -323,7 +378,10 @@ fn dhcpv4_hands_out_the_one_address() {
     config.gateway.ipv4 = Some(([169, 254, 1, 1].into(), "10.7.0.1/32".parse().unwrap()));
     node.apply(&Change::PutPort(config));
     let (_, bytes) = udp_answer(&node.send(&guest, &dhcp(&guest, "0.0.0.0", |_| {})));
-    assert_eq!(dhcp_option(&bytes, 121), Some(vec![32, 169, 254, 1, 1, 0, 0, 0, 0, 0, 169, 254, 1, 1]));
+    assert_eq!(
+        dhcp_option(&bytes, 121),
+        Some(vec![32, 169, 254, 1, 1, 0, 0, 0, 0, 0, 169, 254, 1, 1])
+    );
 }
 
 /// A DHCPv6 message by hand.
@@ -383,7 +441,10 @@ fn dhcpv6_hands_out_the_eids() {
     let codes: Vec<u16> = options.iter().map(|(code, _)| *code).collect();
     assert_eq!(codes, [1, 2, 3, 23, 24]);
     assert_eq!((options[0].1.as_slice(), options[1].1.as_slice()), (CLIENT.1, server.1));
-    assert_eq!(options[2].1[..12], [&[0, 0, 0, 7][..], &1800u32.to_be_bytes(), &2880u32.to_be_bytes()].concat());
+    assert_eq!(
+        options[2].1[..12],
+        [&[0, 0, 0, 7][..], &1800u32.to_be_bytes(), &2880u32.to_be_bytes()].concat()
+    );
     assert_eq!(options6(&options[2].1[12..]), [address("fd00::1", lease)]);
     assert_eq!(options[3].1, GATEWAY_V6.octets());
     assert_eq!(options[4].1, b"\x04mesh\x04weft\0");
@@ -464,7 +525,11 @@ fn dns_knows_the_names_of_the_network() {
     let (mut node, guest) = node();
     let v6 = |text: &str| text.parse::<std::net::Ipv6Addr>().unwrap().octets().to_vec();
     let reverse = "2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa";
-    for (source, gateway) in [("10.7.0.1", "10.7.0.254"), ("fd00::1", "fe80::1"), ("fe80::2", "fe80::1")] {
+    for (source, gateway) in [
+        ("10.7.0.1", "10.7.0.254"),
+        ("fd00::1", "fe80::1"),
+        ("fe80::2", "fe80::1"),
+    ] {
         for (name, kind, code, records) in [
             ("web.mesh.weft", 1, 0, vec![vec![10, 7, 0, 2]]),
             ("WEB.Mesh.Weft", 28, 0, vec![v6("fd00::2")]),
@@ -475,7 +540,12 @@ fn dns_knows_the_names_of_the_network() {
             ("mesh.weft", 1, 0, vec![]),
             ("example.org", 1, 5, vec![]),
             ("notmesh.weft", 1, 5, vec![]),
-            ("2.0.7.10.in-addr.arpa", 12, 0, vec![b"\x03web\x04mesh\x04weft\0".to_vec()]),
+            (
+                "2.0.7.10.in-addr.arpa",
+                12,
+                0,
+                vec![b"\x03web\x04mesh\x04weft\0".to_vec()],
+            ),
             (reverse, 12, 0, vec![b"\x03web\x04mesh\x04weft\0".to_vec()]),
             ("9.9.9.10.in-addr.arpa", 12, 3, vec![]),
         ] {
@@ -495,7 +565,10 @@ fn dns_knows_the_names_of_the_network() {
     let mut pointer = query(1, "web.mesh.weft", 1);
     pointer[12] = 0xc0;
     for (bytes, code) in [(status, 4), (two, 1), (pointer, 1)] {
-        assert_eq!(udp_answer(&node.send(&guest, &spec.udp(5353, 53, &bytes))).1[3] & 15, code);
+        assert_eq!(
+            udp_answer(&node.send(&guest, &spec.udp(5353, 53, &bytes))).1[3] & 15,
+            code
+        );
     }
     // Responses, and queries from port 53, are not answered.
     let mut response = query(1, "web.mesh.weft", 1);
@@ -507,7 +580,11 @@ fn dns_knows_the_names_of_the_network() {
 #[test]
 fn the_gateway_answers_pings_and_nothing_else() {
     let (mut node, guest) = node();
-    for (source, gateway) in [("10.7.0.1", "10.7.0.254"), ("fd00::1", "fe80::1"), ("fe80::2", "fe80::1")] {
+    for (source, gateway) in [
+        ("10.7.0.1", "10.7.0.254"),
+        ("fd00::1", "fe80::1"),
+        ("fe80::2", "fe80::1"),
+    ] {
         let request = Spec::new(&guest, source, gateway).echo(true, 5);
         let out = node.send(&guest, &request);
         let (_, frame) = one_frame(&out);
@@ -517,7 +594,10 @@ fn the_gateway_answers_pings_and_nothing_else() {
         assert_eq!(frame[l4 + 4..], request[l4 + 4..]);
     }
     node.skip();
-    let tcp = etherparse::TcpHeader { syn: true, ..etherparse::TcpHeader::new(1, 22, 3, 4) };
+    let tcp = etherparse::TcpHeader {
+        syn: true,
+        ..etherparse::TcpHeader::new(1, 22, 3, 4)
+    };
     assert_silent(&node.send(&guest, &Spec::new(&guest, "10.7.0.1", "10.7.0.254").tcp(&tcp, &[])));
     node.assert_moved(&[
         ("guest_port.guest1/net0.rx_packets", 1),

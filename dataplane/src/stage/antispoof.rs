@@ -32,7 +32,7 @@ pub fn check_packet(port: &Port, ip: &IpPacket, frame: &[u8]) -> Result<(), Drop
     {
         return check_neighbour(port, ip, kind, source, frame);
     }
-    if is_dhcp_request(ip) {
+    if is_dhcp_request(port, ip) {
         return check_dhcp(port, ip, source, frame);
     }
     if port.owns(source) || is_multicast_report(ip, source) || speaks_to_gateway(port, ip, source) {
@@ -95,10 +95,15 @@ fn link_layer_options_are_own(port: &Port, mut options: &[u8]) -> bool {
     true
 }
 
-fn is_dhcp_request(ip: &IpPacket) -> bool {
+/// DHCP that the gateway will hear: between guests these are ports like any other.
+fn is_dhcp_request(port: &Port, ip: &IpPacket) -> bool {
     let ports = (ip.key.source_port, ip.key.destination_port);
-    ip.key.protocol == protocol::UDP
-        && matches!((ip.key.family, ports), (Family::V4, (68, 67)) | (Family::V6, (_, 547)))
+    let heard = || port.is_gateway(ip.key.destination_address()) || port.is_group(ip.key.destination_address());
+    let asks = match ip.key.family {
+        Family::V4 => ports == (68, 67),
+        Family::V6 => ports.1 == 547,
+    };
+    ip.key.protocol == protocol::UDP && asks && heard()
 }
 
 /// DHCPv4: from nowhere or from the guest's own address, with its own hardware address inside (RFC 2131 §2).

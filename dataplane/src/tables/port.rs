@@ -29,4 +29,20 @@ impl Port {
             IpAddr::V6(address) => gateway.ipv6 == address,
         }
     }
+
+    /// Whether `address` is broadcast or multicast, the subnet's own broadcast address included.
+    pub fn is_group(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(a) => {
+                let subnet = self
+                    .config
+                    .gateway
+                    .ipv4
+                    .map(|(_, net)| net)
+                    .filter(|net| net.prefix_len() < 31);
+                a.is_multicast() || a.is_broadcast() || subnet.is_some_and(|net| net.broadcast() == a)
+            }
+            IpAddr::V6(a) => a.is_multicast(),
+        }
+    }
 }

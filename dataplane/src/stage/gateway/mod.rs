@@ -11,8 +11,6 @@ mod echo;
 mod neighbour;
 mod reply;
 
-use std::net::IpAddr;
-
 pub use neighbour::advertise;
 
 use crate::{
@@ -54,7 +52,7 @@ pub fn answer(port: &Port, network: &Network, ip: Option<&IpPacket>, frame: &[u8
         return neighbour::answer(port, network, ip, kind, frame, answer);
     }
     let own = port.is_gateway(destination);
-    if !own && !is_group(port, destination) {
+    if !own && !port.is_group(destination) {
         return Answer::NotForGateway;
     }
     let otherwise = match own {
@@ -76,22 +74,6 @@ pub fn answer(port: &Port, network: &Network, ip: Option<&IpPacket>, frame: &[u8
             echo::answer(port, ip, frame, answer)
         }
         _ => Answer::None(otherwise),
-    }
-}
-
-/// Broadcast and multicast, the subnet's own broadcast address included.
-fn is_group(port: &Port, address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(a) => {
-            let subnet = port
-                .config
-                .gateway
-                .ipv4
-                .map(|(_, net)| net)
-                .filter(|net| net.prefix_len() < 31);
-            a.is_multicast() || a.is_broadcast() || subnet.is_some_and(|net| net.broadcast() == a)
-        }
-        IpAddr::V6(a) => a.is_multicast(),
     }
 }
 
