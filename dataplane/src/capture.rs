@@ -62,6 +62,7 @@ impl Capture {
     pub fn towards(&mut self, port: PortId, interface: &str) {
         if let Some(held) = &mut self.held
             && held.port.is_none()
+            && !held.outbound
         {
             held.port = Some(port);
             interface.clone_into(&mut held.interface);

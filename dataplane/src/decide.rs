@@ -66,6 +66,10 @@ pub fn decide(
     explain: &mut impl Explain,
 ) -> Result<Decision, Undecided> {
     let (network, key, ip) = (&**subject.network, &subject.ip.key, &subject.ip);
+    if ip.is_link_scoped() {
+        explain.dropped("policy", DropReason::LinkScoped);
+        return Err(DropReason::LinkScoped.into());
+    }
     if direction == Direction::Inbound {
         etr::check_source(network, key).inspect_err(|reason| explain.dropped("etr", *reason))?;
     }

@@ -24,6 +24,8 @@ const LIFE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Fragments {
     seen: HashMap<(FlowKey, u32), (u16, u16, Instant), Seeded>,
+    /// When stale ones were thrown out last.
+    swept: Option<Instant>,
 }
 
 impl Fragments {
@@ -31,6 +33,7 @@ impl Fragments {
     pub fn new(seed: Seeded) -> Self {
         Self {
             seen: HashMap::with_hasher(seed),
+            swept: None,
         }
     }
 
@@ -49,8 +52,9 @@ impl Fragments {
     /// Remembers a first fragment.
     pub fn remember(&mut self, key: &FlowKey, fragment: Fragment, now: Instant) {
         let Fragment::First { id } = fragment else { return };
-        if self.seen.len() >= REMEMBERED {
+        if self.seen.len() >= REMEMBERED && self.swept.is_none_or(|swept| now >= swept + LIFE / 30) {
             self.seen.retain(|_, (_, _, until)| *until >= now);
+            self.swept = Some(now);
         }
         if self.seen.len() < REMEMBERED {
             self.seen.insert(

@@ -13,6 +13,8 @@ use crate::hash::Seeded;
 pub struct OncePer<K> {
     period: Duration,
     last: HashMap<K, Instant, Seeded>,
+    /// When stale keys were thrown out last: that walks the whole map, and is not for every packet.
+    swept: Option<Instant>,
 }
 
 /// Keys that are remembered.
@@ -24,6 +26,7 @@ impl<K: Eq + Hash> OncePer<K> {
         Self {
             period,
             last: HashMap::with_hasher(seed),
+            swept: None,
         }
     }
 
@@ -34,7 +37,14 @@ impl<K: Eq + Hash> OncePer<K> {
             return false;
         }
         if self.last.len() >= REMEMBERED {
-            self.last.retain(|_, last| fresh(last));
+            if self
+                .swept
+                .is_none_or(|swept| now.saturating_duration_since(swept) >= self.period / 4)
+            {
+                self.last
+                    .retain(|_, last| now.saturating_duration_since(*last) < self.period);
+                self.swept = Some(now);
+            }
             if self.last.len() >= REMEMBERED {
                 return false;
             }

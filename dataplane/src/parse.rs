@@ -288,8 +288,18 @@ impl IpPacket {
     /// Whether this is an ICMP error, which quotes the packet that it is about.
     pub const fn is_icmp_error(&self) -> bool {
         match (self.key.family, self.icmp) {
-            (Family::V4, Some((kind, _))) => matches!(kind, 3 | 4 | 5 | 11 | 12),
+            (Family::V4, Some((kind, _))) => matches!(kind, 3 | 4 | 11 | 12),
             (Family::V6, Some((kind, _))) => kind < 128,
+            _ => false,
+        }
+    }
+
+    /// Whether it is an ICMP message that a router never forwards: redirects, Neighbour Discovery, MLD
+    /// (RFC 1812 §5.2.7.2, RFC 4861 §4, RFC 2710 §3).
+    pub const fn is_link_scoped(&self) -> bool {
+        match (self.key.family, self.icmp) {
+            (Family::V4, Some((kind, _))) => kind == 5,
+            (Family::V6, Some((kind, _))) => matches!(kind, 130..=137 | 143),
             _ => false,
         }
     }

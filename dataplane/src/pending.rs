@@ -15,6 +15,8 @@ use crate::{
 
 /// Frames that wait for one EID.
 const PER_EID: usize = 8;
+/// Frames of one sender that wait: none may take the room of all.
+const PER_SENDER: usize = 64;
 /// Frames that wait in all.
 const TOTAL: usize = 256;
 /// Bytes that wait in all.
@@ -23,7 +25,7 @@ const BYTES: usize = 4 << 20;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Who sent a frame that waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Waiter {
     /// A guest port.
     Port(PortId),
@@ -45,6 +47,7 @@ pub struct Waiting {
 #[derive(Debug)]
 pub struct Pending {
     queues: HashMap<Eid, VecDeque<Waiting>, Seeded>,
+    senders: HashMap<Waiter, usize, Seeded>,
     frames: usize,
     bytes: usize,
 }
@@ -52,8 +55,10 @@ pub struct Pending {
 impl Pending {
     /// Nothing waits; hashed with `seed`.
     pub fn new(seed: Seeded) -> Self {
+        let senders = HashMap::with_hasher(seed);
         Self {
             queues: HashMap::with_hasher(seed),
+            senders,
             frames: 0,
             bytes: 0,
         }
@@ -67,10 +72,13 @@ impl Pending {
     /// Lets `packet` wait for `eid`; gives it back when there is no room.
     pub fn push(&mut self, eid: Eid, from: Waiter, packet: PacketBuf, now: Instant) -> Result<(), PacketBuf> {
         let held = self.queues.get(&eid).map_or(0, VecDeque::len);
-        if held >= PER_EID || self.frames >= TOTAL || self.bytes + packet.len() > BYTES {
+        let own = self.senders.get(&from).copied().unwrap_or_default();
+        let full = held >= PER_EID || own >= PER_SENDER || self.frames >= TOTAL;
+        if full || self.bytes + packet.len() > BYTES {
             return Err(packet);
         }
         self.frames += 1;
+        self.senders.insert(from, own + 1);
         self.bytes += packet.len();
         self.queues.entry(eid).or_default().push_back(Waiting {
             from,
@@ -111,6 +119,12 @@ impl Pending {
 
     fn forget(&mut self, gone: &[Waiting]) {
         self.frames = self.frames.saturating_sub(gone.len());
+        for waiting in gone {
+            if let Some(own) = self.senders.get_mut(&waiting.from) {
+                *own = own.saturating_sub(1);
+            }
+        }
+        self.senders.retain(|_, own| *own > 0);
         self.bytes = gone
             .iter()
             .fold(self.bytes, |bytes, waiting| bytes.saturating_sub(waiting.packet.len()));

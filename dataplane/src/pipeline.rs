@@ -24,7 +24,7 @@ use lisp::{Rloc, wire::DataHeader};
 use crate::{
     buffer::{DatagramRun, Offload, PacketBuf},
     checksum,
-    connection::{Translation, inside},
+    connection::Translation,
     control::Event,
     counters::Count,
     decide::{self, Undecided},
@@ -114,6 +114,8 @@ fn from_guest(
 pub fn from_host(worker: &mut Worker, burst: &mut Burst<'_>, network: &Arc<Network>, packet: PacketBuf) {
     let mut packet = Some(packet);
     let origin = Origin::Host(network.config.id);
+    let bytes = packet.as_ref().map_or(&[][..], PacketBuf::bytes);
+    worker.capture.begin(None, &network.config.name, true, bytes, 0);
     let parsed = packet
         .as_ref()
         .map(|packet| IpPacket::parse(packet.bytes(), 0, &packet.offload));
@@ -163,8 +165,10 @@ fn rewrite(
         && let Some((connection, forward)) = known.connection
         && worker.connections.touch(connection, forward, flags, burst.now)
     {
+        let known = Arc::clone(known);
         worker.counters.add(Count::FlowHits, 1);
-        return Ok(Arc::clone(known));
+        worker.fragments.remember(key, subject.ip.fragment, burst.now);
+        return Ok(known);
     }
     worker.counters.add(Count::FlowMisses, 1);
     let decision = decide::decide(worker, burst.snapshot, direction, subject, bytes, burst.now, &mut ());
@@ -286,7 +290,7 @@ fn from_mesh(
         }
         Err(reason) => return Err(reason),
     };
-    worker.capture.begin(None, "", false, inner, 0);
+    worker.capture.begin(None, &network.config.name, false, inner, 0);
     let ip = IpPacket::parse(inner, 0, &Offload::default())?;
     from_outside(worker, burst, Subject { origin, network, ip }, inner)
 }
@@ -361,13 +365,13 @@ fn from_exit(worker: &mut Worker, burst: &mut Burst<'_>, packet: &mut Option<Pac
         Some(rewrite) => rewrite,
         None => {
             let rewrite = Arc::new(untranslate(worker, burst, &ip, bytes)?);
-            worker.fragments.remember(&ip.key, ip.fragment, burst.now);
             if rewrite.connection.is_some() {
                 worker.flows.insert(Direction::Inbound, ip.key, Arc::clone(&rewrite));
             }
             rewrite
         }
     };
+    worker.fragments.remember(&ip.key, ip.fragment, burst.now);
     let network = Arc::clone(&rewrite.network);
     transmit(
         worker,
@@ -427,7 +431,6 @@ fn untranslate(worker: &mut Worker, burst: &Burst<'_>, ip: &IpPacket, bytes: &[u
         }
         worker.connections.set_policy(connection, network.policy.version);
     }
-    debug_assert_eq!(inside(&opening.key), own);
     let Ok(Local::Port(port)) = etr::deliver(network, key.destination_address()) else {
         return Err(DropReason::UnservedEid);
     };

@@ -256,6 +256,7 @@ fn to_guest(
     rewrite: &Rewrite,
 ) -> Outcome {
     let frame = packet.as_mut().ok_or(DropReason::Malformed)?;
+    worker.capture.towards(port.config.id, &port.config.name);
     if matches!(subject.origin, Origin::Guest(_) | Origin::Host(_)) {
         let fit = route(worker, burst, subject, frame, usize::from(port.config.gateway.mtu))?;
         if fit == Fit::Split {

@@ -126,8 +126,8 @@ drop_reasons! {
     NatProtocol => "nat-protocol",
     /// Headers grew beyond the buffer.
     NoHeadroom => "no-headroom",
-    /// Too many answers of this kind lately.
-    RateLimited => "rate-limited",
+    /// Neighbour Discovery, MLD or a redirect: such messages never leave their link.
+    LinkScoped => "link-scoped",
 }
 
 /// How a packet ended that was not dropped.

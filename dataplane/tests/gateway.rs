@@ -302,7 +302,8 @@ fn dhcpv4_hands_out_the_one_address() {
     assert_eq!(dhcp_option(&bytes, 121), None, "the gateway is on-link");
 
     type Ask = fn(&mut DhcpRepr<'_>);
-    let cases: [(&str, Ask, Option<(DhcpMessageType, &str)>); 9] = [
+    type Case = (&'static str, Ask, Option<(DhcpMessageType, &'static str)>);
+    let cases: [Case; 9] = [
         (
             "0.0.0.0",
             |d| {

@@ -238,6 +238,22 @@ fn sources_and_destinations_that_may_not_come_from_outside() {
         assert_eq!(b.counters()["drop.inner-source"], 1, "{source}");
         b = pair(RLOCS[0]).2;
     }
+    // What never leaves its link: Neighbour Advertisements, Router Advertisements, redirects.
+    b.skip();
+    for (source, destination, kind, code) in [
+        ("fd00::1", "fd00::2", 136, 0),
+        ("fd00::1", "fd00::2", 134, 0),
+        ("fd00::1", "fd00::2", 137, 0),
+        ("10.7.0.1", "10.7.0.2", 5, 1),
+    ] {
+        let packet = Spec {
+            ttl: 255,
+            ..Spec::new(&guest_a, source, destination)
+        }
+        .icmp(kind, code, &[0; 40]);
+        assert_silent(&b.datagram("192.0.2.1", clear(7), &packet[14..], 255, 0));
+    }
+    assert_eq!(b.counters()["drop.link-scoped"], 4);
     let packet = Spec::new(&guest_a, "10.7.0.1", "10.7.0.77").udp(1, 2, b"x");
     for expected in [1, 0] {
         let out = b.datagram("192.0.2.1", clear(7), &packet[14..], 64, 0);
@@ -528,6 +544,16 @@ fn without_df_it_is_split_before_encapsulation() {
         out.to_ports.iter().map(|(port, _)| *port).collect::<Vec<_>>(),
         [guest_b.port; 2]
     );
+    // The next one of the same flow, with an identification of its own, goes the short way, in both pieces.
+    let next = Spec {
+        id: 8,
+        dont_fragment: false,
+        ..Spec::new(&guest, "10.7.0.1", "10.7.0.2")
+    }
+    .udp(1, 2, &payload);
+    let out = a.send(&guest, &next);
+    assert_eq!(b.receive(out.to_uplinks, 1).to_ports.len(), 2);
+    assert_eq!(b.counters()["flow.hits"], 3);
     let (_, _, mut stranger, _) = pair(RLOCS[0]);
     assert_silent(&stranger.datagram("192.0.2.1", clear(7), &pieces[1][8..], 64, 0));
     assert_eq!(stranger.counters()["drop.fragment-without-first"], 1);
