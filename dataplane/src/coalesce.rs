@@ -55,7 +55,7 @@ impl Coalescer {
         (pool, out): (&mut Pool, &mut Output),
     ) -> Option<()> {
         let id = port.config.id;
-        let candidate = is_candidate(inner, ip);
+        let candidate = port.takes_offloads() && is_candidate(inner, ip);
         if let Some(index) = self
             .open
             .iter()

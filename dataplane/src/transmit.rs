@@ -293,8 +293,17 @@ fn to_guest(
         .port(port.config.id)
         .tx
         .add(subject.ip.segments(), frame.len());
-    if let Some(frame) = packet.take() {
-        burst.out.to_ports.push((port.config.id, frame));
+    match packet.take() {
+        Some(frame) if port.takes_offloads() => burst.out.to_ports.push((port.config.id, frame)),
+        Some(frame) => {
+            let mut singles = Vec::new();
+            segment::explode(frame, burst.pool, &mut singles);
+            burst
+                .out
+                .to_ports
+                .extend(singles.into_iter().map(|single| (port.config.id, single)));
+        }
+        None => {}
     }
     Ok(Passed::Delivered)
 }

@@ -368,6 +368,38 @@ fn what_may_not_be_merged() {
 }
 
 #[test]
+fn a_port_without_a_vnet_header_gets_ordinary_frames() {
+    let (mut a, guest, mut b, _) = pair();
+    let mut config = port(3, 1, &["10.7.0.3"]);
+    config.attachment = dataplane::control::Attachment::Packet {
+        interface: "veth3".into(),
+        vnet_header: 0,
+    };
+    a.apply(&dataplane::control::Change::PutPort(config.clone()));
+    b.apply(&dataplane::control::Change::PutPort(config.clone()));
+    a.apply(&dataplane::control::Change::RemovePort(config.id));
+    let tcp = TcpHeader {
+        ack: true,
+        ..TcpHeader::new(1, 2, 3, 4)
+    };
+    let whole = |source: &str| Spec::new(&guest, source, "10.7.0.3").tcp(&tcp, &[1; 9000]);
+    // From another node, and from a guest of this one.
+    let out = a.outbound(guest.port, vec![super_packet(&whole("10.7.0.1"), 1000)]);
+    let remote = b.receive(out.to_uplinks, 1);
+    let neighbour = b.port(2, 1, &["10.7.0.2", "fd00::2"]);
+    let mut local = super_packet(&whole("10.7.0.2"), 1000);
+    local.bytes_mut()[6..12].copy_from_slice(&neighbour.mac);
+    let local = b.outbound(neighbour.port, vec![local]);
+    for out in [remote, local] {
+        assert_eq!(out.to_ports.len(), 9);
+        for (id, frame) in &out.to_ports {
+            assert_eq!((*id, frame.len(), frame.offload), (config.id, 1054, Offload::default()));
+            assert_checksums(&frame.bytes()[14..]);
+        }
+    }
+}
+
+#[test]
 fn interleaved_flows_are_merged_each() {
     let (mut a, guest, mut b, _) = pair();
     let mut frames = Vec::new();

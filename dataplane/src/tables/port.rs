@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use crate::{control::PortConfig, tables::Retired};
+use crate::{
+    control::{Attachment, PortConfig},
+    tables::Retired,
+};
 
 /// A guest port.
 #[derive(Debug)]
@@ -18,6 +21,15 @@ impl Port {
     #[inline]
     pub fn owns(&self, address: IpAddr) -> bool {
         self.config.addresses.contains(&address) || self.config.routed.iter().any(|net| net.contains(&address))
+    }
+
+    /// Whether super-packets and partial checksums may be handed to it: it has a vnet header to say so with.
+    #[inline]
+    pub const fn takes_offloads(&self) -> bool {
+        match self.config.attachment {
+            Attachment::Tap { vnet_header, .. } | Attachment::Packet { vnet_header, .. } => vnet_header != 0,
+            Attachment::Memory => true,
+        }
     }
 
     /// Whether `address` is one of the gateway's on this NIC.
