@@ -1,6 +1,6 @@
 //! The flow table: what the stages decided for a five-tuple, so that the next packet of it goes straight to hop 8.
 
-use std::{hash::BuildHasher, sync::Arc};
+use std::{cell::Cell, hash::BuildHasher, sync::Arc};
 
 use crate::{
     connection::{ConnectionRef, Translation},
@@ -52,6 +52,8 @@ struct Entry {
 #[derive(Debug)]
 pub struct FlowTable {
     slots: Box<[Option<Entry>]>,
+    /// Where the last hit was: packets of one flow come in a row, and need no hash then.
+    last: Cell<usize>,
     seed: Seeded,
 }
 
@@ -63,6 +65,7 @@ impl FlowTable {
     pub fn new(seed: Seeded) -> Self {
         Self {
             slots: (0..SLOTS).map(|_| None).collect(),
+            last: Cell::new(0),
             seed,
         }
     }
@@ -70,9 +73,20 @@ impl FlowTable {
     /// The flow's rewrite, while everything that it was made from is still in force.
     #[inline]
     pub fn lookup(&self, direction: Direction, key: &FlowKey) -> Option<&Arc<Rewrite>> {
-        let entry = self.slots.get(self.slot(direction, key))?.as_ref()?;
-        let hit = entry.key == *key && entry.direction == direction && entry.rewrite.is_current();
-        hit.then_some(&entry.rewrite)
+        let at = |slot: usize| {
+            let entry = self.slots.get(slot)?.as_ref()?;
+            (entry.key == *key && entry.direction == direction).then_some(entry)
+        };
+        let entry = match at(self.last.get()) {
+            Some(entry) => entry,
+            None => {
+                let slot = self.slot(direction, key);
+                let entry = at(slot)?;
+                self.last.set(slot);
+                entry
+            }
+        };
+        entry.rewrite.is_current().then_some(&entry.rewrite)
     }
 
     /// Remembers a rewrite.

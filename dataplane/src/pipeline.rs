@@ -83,19 +83,8 @@ fn from_guest(
         worker.counters.port(port.config.id).rx.add(ip.segments() - 1, 0);
         antispoof::check_packet(port, ip, bytes)?;
     }
-    let mut answer = burst.pool.packet();
-    match gateway::answer(port, network, ip.as_ref(), bytes, &mut answer) {
-        gateway::Answer::Reply(count) => {
-            worker.counters.add(count, 1);
-            worker.counters.port(port.config.id).tx.add(1, answer.len());
-            burst.out.to_ports.push((port.config.id, answer));
-            return Ok(Passed::Hairpin);
-        }
-        gateway::Answer::None(reason) => {
-            burst.pool.recycle_packet(answer);
-            return Err(reason);
-        }
-        gateway::Answer::NotForGateway => burst.pool.recycle_packet(answer),
+    if ip.as_ref().is_none_or(|ip| gateway::concerns(port, ip)) {
+        return ask_gateway(worker, burst, port, network, ip.as_ref(), packet);
     }
     let ip = ip.ok_or(DropReason::GatewayConsumed)?;
     forward(
@@ -108,6 +97,31 @@ fn from_guest(
         },
         packet,
     )
+}
+
+/// Hop 3: what the gateway says goes back out of the port that it came from.
+fn ask_gateway(
+    worker: &mut Worker,
+    burst: &mut Burst<'_>,
+    port: &Port,
+    network: &Network,
+    ip: Option<&IpPacket>,
+    packet: &Option<PacketBuf>,
+) -> Outcome {
+    let mut answer = burst.pool.packet();
+    let bytes = packet.as_ref().map_or(&[][..], PacketBuf::bytes);
+    match gateway::answer(port, network, ip, bytes, &mut answer) {
+        gateway::Answer::Reply(count) => {
+            worker.counters.add(count, 1);
+            worker.counters.port(port.config.id).tx.add(1, answer.len());
+            burst.out.to_ports.push((port.config.id, answer));
+            Ok(Passed::Hairpin)
+        }
+        gateway::Answer::None(reason) => {
+            burst.pool.recycle_packet(answer);
+            Err(reason)
+        }
+    }
 }
 
 /// A packet that the node's own host in `network` sent; it starts at its IP header.
@@ -249,7 +263,7 @@ pub fn resume(worker: &mut Worker, burst: &mut Burst<'_>, from: Waiter, frame: P
 }
 
 /// A run of datagrams that came to our data port.
-pub fn inbound(worker: &mut Worker, burst: &mut Burst<'_>, run: &mut DatagramRun) {
+pub fn inbound<'a>(worker: &mut Worker, burst: &mut Burst<'a>, run: &mut DatagramRun) {
     worker.counters.uplink(run.uplink).rx.add(run.count(), run.len());
     let from = Rloc {
         address: run.remote.ip(),
@@ -262,33 +276,48 @@ pub fn inbound(worker: &mut Worker, burst: &mut Burst<'_>, run: &mut DatagramRun
         tos: run.tos,
     };
     let remote = run.remote;
+    // The datagrams of a run mostly say the same.
+    let mut last = None;
     for datagram in run.datagrams_mut() {
-        let outcome = from_mesh(worker, burst, origin, remote, datagram);
+        let outcome = from_mesh(worker, burst, origin, remote, datagram, &mut last);
         worker.ended(burst, &origin, outcome);
     }
 }
 
-fn from_mesh(
+/// A data header and the network that it names.
+type Known<'a> = Option<([u8; DataHeader::LEN], &'a Arc<Network>)>;
+
+fn from_mesh<'a>(
     worker: &mut Worker,
-    burst: &mut Burst<'_>,
+    burst: &mut Burst<'a>,
     origin: Origin<'_>,
     remote: SocketAddr,
     datagram: &mut [u8],
+    last: &mut Known<'a>,
 ) -> Outcome {
-    let header = DataHeader::decode(datagram).map_err(|_| DropReason::LispTruncated)?;
-    let inner = datagram.get_mut(DataHeader::LEN..).ok_or(DropReason::LispTruncated)?;
-    let network = match etr::network(&header, burst.snapshot) {
-        Ok(network) => network,
-        Err(DropReason::ControlInData) => {
-            if worker.punts.take(burst.now) {
-                burst.out.events.push(Event::ControlInData {
-                    from: remote,
-                    payload: inner.to_vec(),
-                });
+    let (header, inner) = datagram.split_first_chunk_mut().ok_or(DropReason::LispTruncated)?;
+    let network = match last {
+        Some((same, network)) if same == header => *network,
+        _ => {
+            let decoded = DataHeader::decode(header).map_err(|_| DropReason::LispTruncated)?;
+            let snapshot = burst.snapshot;
+            match etr::network(&decoded, snapshot) {
+                Ok(network) => {
+                    *last = Some((*header, network));
+                    network
+                }
+                Err(DropReason::ControlInData) => {
+                    if worker.punts.take(burst.now) {
+                        burst.out.events.push(Event::ControlInData {
+                            from: remote,
+                            payload: inner.to_vec(),
+                        });
+                    }
+                    return Err(DropReason::ControlInData);
+                }
+                Err(reason) => return Err(reason),
             }
-            return Err(DropReason::ControlInData);
         }
-        Err(reason) => return Err(reason),
     };
     worker.capture.begin(None, &network.config.name, false, inner, 0);
     let ip = IpPacket::parse(inner, 0, &Offload::default())?;

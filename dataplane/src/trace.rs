@@ -86,20 +86,19 @@ fn try_outbound(
     steps.step("antispoof", "continue", || {
         format!("guest port `{}` speaks for itself", port.config.name)
     });
-    let mut answer = PacketBuf::new();
-    match gateway::answer(port, network, ip.as_ref(), frame, &mut answer) {
-        gateway::Answer::Reply(count) => {
-            steps.step("gateway", "hairpin", || {
-                format!("{}, {} bytes", count.word(), answer.len())
-            });
-            return Ok(());
+    if ip.as_ref().is_none_or(|ip| gateway::concerns(port, ip)) {
+        let mut answer = PacketBuf::new();
+        match gateway::answer(port, network, ip.as_ref(), frame, &mut answer) {
+            gateway::Answer::Reply(count) => {
+                steps.step("gateway", "hairpin", || {
+                    format!("{}, {} bytes", count.word(), answer.len())
+                });
+            }
+            gateway::Answer::None(reason) => steps.dropped("gateway", reason),
         }
-        gateway::Answer::None(reason) => {
-            steps.dropped("gateway", reason);
-            return Ok(());
-        }
-        gateway::Answer::NotForGateway => steps.step("gateway", "continue", || "not for the gateway".to_owned()),
+        return Ok(());
     }
+    steps.step("gateway", "continue", || "not for the gateway".to_owned());
     let Some(mut ip) = ip else { return Ok(()) };
     ip.key.scope = network.config.id.0;
     if let Err(reason) = worker.fragments.complete(&mut ip.key, ip.fragment, now) {

@@ -26,10 +26,8 @@ use crate::{
 pub enum Answer {
     /// The answer is written; it counts as this.
     Reply(Count),
-    /// It was for the gateway, and there is no answer.
+    /// There is no answer.
     None(DropReason),
-    /// Not for the gateway: on to the next hop.
-    NotForGateway,
 }
 
 impl Answer {
@@ -42,7 +40,16 @@ impl Answer {
     }
 }
 
-/// Answers a frame of the guest of `port` into `answer`, an Ethernet frame. `ip` is `None` for ARP.
+/// Whether a packet is the gateway's business: Neighbour Discovery, to the gateway's own addresses, or to a group.
+#[inline]
+pub fn concerns(port: &Port, ip: &IpPacket) -> bool {
+    let destination = ip.key.destination_address();
+    let discovery = ip.key.family.is_v6() && matches!(ip.icmp, Some((133..=137, _)));
+    discovery || port.is_gateway(destination) || port.is_group(destination)
+}
+
+/// Answers a frame of the guest of `port` that [`concerns`] the gateway into `answer`, an Ethernet frame. `ip` is `None`
+/// for ARP.
 pub fn answer(port: &Port, network: &Network, ip: Option<&IpPacket>, frame: &[u8], answer: &mut PacketBuf) -> Answer {
     let Some(ip) = ip else {
         return arp::answer(port, frame, answer);
@@ -52,9 +59,6 @@ pub fn answer(port: &Port, network: &Network, ip: Option<&IpPacket>, frame: &[u8
         return neighbour::answer(port, network, ip, kind, frame, answer);
     }
     let own = port.is_gateway(destination);
-    if !own && !port.is_group(destination) {
-        return Answer::NotForGateway;
-    }
     let otherwise = match own {
         true => DropReason::GatewayUnserved,
         false if is_multicast_report(ip) => DropReason::GatewayConsumed,
