@@ -579,6 +579,28 @@ fn dns_knows_the_names_of_the_network() {
 }
 
 #[test]
+fn other_resolvers_are_named_after_the_gateway() {
+    let (mut node, guest) = node();
+    let mut config = port(1, 1, &["10.7.0.1", "fd00::1"]);
+    config.gateway.dns_upstream = ["9.9.9.9:53", "[2620:fe::fe]:53", "1.1.1.1:853"]
+        .map(|server| server.parse().unwrap())
+        .to_vec();
+    node.apply(&Change::PutPort(config));
+    let (_, bytes) = udp_answer(&node.send(&guest, &dhcp(&guest, "0.0.0.0", |_| {})));
+    assert_eq!(dhcp_option(&bytes, 6), Some(vec![10, 7, 0, 254, 9, 9, 9, 9]));
+    let upstream = "2620:fe::fe".parse::<std::net::Ipv6Addr>().unwrap().octets();
+    let servers = [GATEWAY_V6.octets(), upstream].concat();
+    let (_, bytes) = udp_answer(&node.send(&guest, &dhcp6(&guest, 11, &[])));
+    assert!(options6(&bytes[4..]).contains(&(23, servers.clone())));
+    let solicit = NdiscRepr::RouterSolicit { lladdr: None };
+    let out = node.send(&guest, &nd(&guest, "fe80::2", "ff02::2", solicit));
+    let rdnss = [&[25, 5, 0, 0, 0, 0, 14, 16][..], &servers].concat();
+    let (_, frame) = one_frame(&out);
+    assert_checksums(&frame[14..]);
+    assert!(frame.windows(rdnss.len()).any(|window| window == rdnss));
+}
+
+#[test]
 fn the_gateway_answers_pings_and_nothing_else() {
     let (mut node, guest) = node();
     for (source, gateway) in [

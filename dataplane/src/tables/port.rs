@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use crate::{
     control::{Attachment, PortConfig},
+    parse::Family,
     tables::Retired,
 };
 
@@ -56,5 +57,12 @@ impl Port {
             }
             IpAddr::V6(a) => a.is_multicast(),
         }
+    }
+
+    /// Resolvers beyond the gateway that the guest is told of: those of one family on the DNS port, three at most.
+    pub fn resolvers(&self, family: Family) -> impl Iterator<Item = IpAddr> {
+        let servers = self.config.gateway.dns_upstream.iter();
+        let fit = servers.filter(move |server| server.port() == 53 && Family::of(server.ip()) == family);
+        fit.map(|server| server.ip()).take(3)
     }
 }

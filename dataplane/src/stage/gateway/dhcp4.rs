@@ -1,11 +1,12 @@
 //! DHCPv4 (RFC 2131, RFC 2132): one guest, its one address, no lease state.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::{
     buffer::PacketBuf,
     bytes::{array, be8, be16},
     counters::Count,
+    parse::{Family, bits},
     stage::gateway::{
         Answer,
         reply::{self, Cursor},
@@ -190,20 +191,9 @@ fn write(
 
 /// The gateway itself, then the resolvers for everything else.
 fn dns_servers(cursor: &mut Cursor<'_>, port: &Port, gateway: Ipv4Addr) -> Option<()> {
-    let upstream = port
-        .config
-        .gateway
-        .dns_upstream
-        .iter()
-        .filter_map(|server| match server {
-            SocketAddr::V4(server) if server.port() == 53 => Some(*server.ip()),
-            _ => None,
-        });
-    let servers: Vec<u8> = std::iter::once(gateway)
-        .chain(upstream.take(3))
-        .flat_map(|server| server.octets())
-        .collect();
-    tlv(cursor, option::DNS, &servers)
+    let servers = std::iter::once(IpAddr::V4(gateway)).chain(port.resolvers(Family::V4));
+    let octets: Vec<u8> = servers.flat_map(|server| (bits(server) as u32).to_be_bytes()).collect();
+    tlv(cursor, option::DNS, &octets)
 }
 
 fn text(cursor: &mut Cursor<'_>, code: u8, text: &str) -> Option<()> {

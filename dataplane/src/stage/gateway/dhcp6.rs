@@ -6,7 +6,7 @@ use crate::{
     buffer::PacketBuf,
     bytes::{array, be8, be16, be32},
     counters::Count,
-    parse::IpPacket,
+    parse::{Family, IpPacket, bits},
     stage::gateway::{
         Answer,
         reply::{self, Cursor},
@@ -166,8 +166,11 @@ fn write(
     for (index, (identity, named)) in request.associations.iter().enumerate() {
         association(cursor, port, *identity, named, if index == 0 { own } else { &[] })?;
     }
-    let gateway = port.config.gateway.ipv6;
-    nested(cursor, option::DNS_SERVERS, |cursor| cursor.bytes(&gateway.octets()))?;
+    nested(cursor, option::DNS_SERVERS, |cursor| {
+        cursor.bytes(&port.config.gateway.ipv6.octets())?;
+        port.resolvers(Family::V6)
+            .try_for_each(|server| cursor.bytes(&bits(server).to_be_bytes()))
+    })?;
     let domain = &network.config.domain;
     if domain.is_empty() {
         return Some(());

@@ -11,7 +11,7 @@ use crate::{
     bytes::array,
     control::NetworkKind,
     counters::Count,
-    parse::{ETHERNET, IPV6, IpPacket},
+    parse::{ETHERNET, Family, IPV6, IpPacket, bits},
     stage::{
         gateway::{
             Answer,
@@ -102,9 +102,13 @@ fn advertise_to(port: &Port, network: &Network, to: Ipv6Addr, answer: &mut Packe
                 }
             }
         }
-        cursor.bytes(&[25, 3, 0, 0])?;
+        let resolvers: Vec<IpAddr> = port.resolvers(Family::V6).collect();
+        cursor.bytes(&[25, 3 + 2 * resolvers.len() as u8, 0, 0])?;
         cursor.u32(u32::from(lifetime))?;
         cursor.bytes(&gateway.ipv6.octets())?;
+        resolvers
+            .iter()
+            .try_for_each(|server| cursor.bytes(&bits(*server).to_be_bytes()))?;
         search_list(cursor, &network.config.domain, u32::from(lifetime))
     })
 }
