@@ -1,0 +1,126 @@
+//! `weft status`.
+
+use std::process::ExitCode;
+
+use super::{
+    connection::{Client, run},
+    print::{or_dash, seconds, structured, table},
+};
+use crate::{
+    cli::{Format, StatusArgs},
+    up::status::{MapServer, Status},
+};
+
+/// `weft status`.
+pub fn status(arguments: &StatusArgs) -> ExitCode {
+    let format = arguments.output.format;
+    run(
+        async {
+            let status: Status = Client::new(&arguments.node).get("/v1/status").await?;
+            if !structured(format, &status) {
+                show(&status, format == Format::Wide);
+            }
+            Ok(ExitCode::SUCCESS)
+        },
+        format,
+    )
+}
+
+fn show(status: &Status, wide: bool) {
+    let name = status.node.as_deref().unwrap_or("Map-Server only");
+    println!("node {name}, weft {}, up {}, generation {}", status.version, seconds(status.uptime), status.generation);
+    if let Some(dataplane) = &status.dataplane {
+        match dataplane.pid {
+            Some(pid) => println!("packet path: process {pid}, connected {}", seconds(dataplane.uptime)),
+            None => println!("packet path: being started; the last one ended: {}", or_dash(dataplane.last_end.clone())),
+        }
+    }
+    for failure in &status.failures {
+        println!("FAILED: {failure}");
+    }
+    for warning in &status.warnings {
+        println!("warning: {warning}");
+    }
+    let rows = |rows: Vec<Vec<String>>| rows;
+    let uplinks = status.uplinks.iter().map(|uplink| {
+        vec![uplink.interface.clone(), up(uplink.up), uplink.rlocs.join(" "), uplink.mtu.to_string()]
+    });
+    table("uplinks", &["INTERFACE", "STATE", "RLOCS", "MTU"], &rows(uplinks.collect()));
+    let guests = status.guests.iter().map(|port| {
+        vec![
+            format!("{}/{}", port.guest, port.nic),
+            port.network.clone(),
+            if port.attached { "attached" } else { "NOT ATTACHED" }.to_owned(),
+            port.addresses.join(" "),
+            port.received_packets.to_string(),
+            port.sent_packets.to_string(),
+        ]
+    });
+    table("guests", &["NIC", "NETWORK", "STATE", "ADDRESSES", "FROM IT", "TO IT"], &rows(guests.collect()));
+    let registrations = status.registrations.iter().map(|registration| {
+        vec![
+            registration.eid_prefix.clone(),
+            registration.map_server.clone(),
+            match &registration.reason {
+                Some(reason) => format!("{}: {reason}", registration.state),
+                None => registration.state.clone(),
+            },
+            or_dash(registration.acknowledged_ago.map(|ago| format!("{} ago", seconds(ago)))),
+        ]
+    });
+    table("registrations", &["EID-PREFIX", "MAP-SERVER", "STATE", "ACKNOWLEDGED"], &rows(registrations.collect()));
+    let cache = status.map_cache.iter().map(|entry| {
+        vec![
+            entry.eid_prefix.clone(),
+            entry.state.clone(),
+            entry.rlocs.join(" "),
+            or_dash(entry.age.map(seconds)),
+            or_dash(entry.expires_in.map(seconds)),
+            entry.packets.to_string(),
+        ]
+    });
+    table("map-cache", &["EID-PREFIX", "STATE", "RLOCS", "AGE", "EXPIRES IN", "PACKETS"], &rows(cache.collect()));
+    let locators = status.locators.iter().map(|locator| {
+        vec![
+            locator.rloc.clone(),
+            locator.state.clone(),
+            or_dash(locator.rtt_ms.map(|rtt| format!("{rtt:.2} ms"))),
+            or_dash(locator.heard_ago.map(|ago| format!("{} ago", seconds(ago)))),
+        ]
+    });
+    table("locators", &["RLOC", "STATE", "RTT", "HEARD"], &rows(locators.collect()));
+    for server in &status.map_servers {
+        map_server(server);
+    }
+    let drops: Vec<Vec<String>> = status.drops.iter().map(|(word, count)| vec![word.clone(), count.to_string()]).collect();
+    table("packets that ended early", &["WORD", "PACKETS"], &drops);
+    if wide {
+        let counters: Vec<Vec<String>> =
+            status.xtr.iter().map(|(word, count)| vec![word.clone(), count.to_string()]).collect();
+        table("xTR", &["WORD", "MESSAGES"], &counters);
+    }
+}
+
+fn map_server(server: &MapServer) {
+    let registrations = server.registrations.iter().map(|registration| {
+        vec![
+            registration.eid_prefix.clone(),
+            registration.site.clone(),
+            registration.rlocs.join(" "),
+            if registration.superseded { "superseded" } else { "registered" }.to_owned(),
+            format!("{} ago", seconds(registration.refreshed_ago)),
+            seconds(registration.expires_in),
+        ]
+    });
+    let title = format!("Map-Server {}, listening on {}", server.name, server.listening.join(" "));
+    println!("\n{title}");
+    let heading = ["EID-PREFIX", "SITE", "RLOCS", "STATE", "REFRESHED", "EXPIRES IN"];
+    table("", &heading, &registrations.collect::<Vec<_>>());
+    let counters: Vec<Vec<String>> =
+        server.counters.iter().map(|(word, count)| vec![word.clone(), count.to_string()]).collect();
+    table("", &["WORD", "COUNT"], &counters);
+}
+
+fn up(up: bool) -> String {
+    if up { "up" } else { "DOWN" }.to_owned()
+}

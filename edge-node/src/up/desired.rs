@@ -1,0 +1,202 @@
+//! What the packet path shall look like: a pure function of the intent and of what the machine's interfaces are.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr},
+    time::Duration,
+};
+
+use dataplane::control::{
+    Attachment, Change, GatewayConfig, LocalExitConfig, NetworkConfig, NetworkId, NetworkKind, PolicyConfig, PortConfig,
+    PortId, Protection, UplinkConfig, UplinkId,
+};
+
+use super::{names, uplinks::Interfaces};
+use crate::{
+    intent::{self, Attach, Encryption, Intent},
+    policy,
+};
+
+/// MAC of every gateway: locally administered, and the same on every node, so that a guest may move.
+pub const GATEWAY_MAC: [u8; 6] = [0x02, 0x57, 0x65, 0x66, 0x74, 0x01];
+/// Link-local address of every gateway.
+pub const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+/// Life of leases and of the router in RAs.
+const LEASE: Duration = Duration::from_secs(1800);
+/// Bytes of the vnet header that the ports are opened with.
+pub const VNET_HEADER: u8 = dataplane::port::vnet::HEADER_WITH_BUFFERS;
+/// Bytes in front of an inner packet on an IPv6 underlay: IPv6, UDP and LISP headers.
+const OVERHEAD: u32 = 40 + 8 + 8;
+/// Kept free in guests' MTU for what a sealed packet needs more, so that sealing a network changes no guest.
+const RESERVE: u32 = 24;
+/// Least MTU of IPv6.
+const MIN_MTU: u32 = 1280;
+/// Interface of the exit to the host's network.
+pub const EXIT_INTERFACE: &str = "weft-exit";
+
+/// The state of a packet path.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Desired {
+    /// Networks.
+    pub networks: BTreeMap<NetworkId, NetworkConfig>,
+    /// Uplinks that have an RLOC.
+    pub uplinks: BTreeMap<UplinkId, UplinkConfig>,
+    /// The exit to the host's network.
+    pub exit: Option<LocalExitConfig>,
+    /// Guest ports.
+    pub ports: BTreeMap<PortId, PortConfig>,
+    /// Policies; one for each network.
+    pub policies: BTreeMap<NetworkId, PolicyConfig>,
+}
+
+impl Desired {
+    /// From the intent and the interfaces.
+    pub fn new(intent: &Intent, interfaces: &Interfaces) -> Self {
+        let mut desired = Self { uplinks: uplinks(intent, interfaces), ..Self::default() };
+        let underlay = desired.uplinks.values().map(|uplink| uplink.mtu).min().unwrap_or(1500);
+        for (name, network) in &intent.networks {
+            let id = names::network(name);
+            desired.networks.insert(id, self::network(intent, name, network));
+            desired.policies.insert(id, policy::config(intent, name, id));
+        }
+        for (guest, spec) in &intent.guests {
+            for nic in &spec.nics {
+                let Some(network) = intent.networks.get(&nic.network) else { continue };
+                let port = port(guest, nic, network, underlay);
+                desired.ports.insert(port.id, port);
+            }
+        }
+        let local = intent.networks.values().any(|network| matches!(network.kind, intent::NetworkKind::Local(_)));
+        desired.exit = local.then(super::exit::config);
+        desired
+    }
+
+    /// What leads from `before` to this.
+    pub fn changes_from(&self, before: &Self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let gone = |id: &PortId| !self.ports.contains_key(id);
+        changes.extend(before.ports.keys().filter(|id| gone(id)).map(|id| Change::RemovePort(*id)));
+        put(&self.networks, &before.networks, &mut changes, Change::PutNetwork);
+        put(&self.uplinks, &before.uplinks, &mut changes, Change::PutUplink);
+        if self.exit != before.exit {
+            changes.push(self.exit.clone().map_or(Change::RemoveLocalExit, Change::PutLocalExit));
+        }
+        put(&self.policies, &before.policies, &mut changes, Change::PutPolicy);
+        put(&self.ports, &before.ports, &mut changes, Change::PutPort);
+        let gone = |id: &UplinkId| !self.uplinks.contains_key(id);
+        changes.extend(before.uplinks.keys().filter(|id| gone(id)).map(|id| Change::RemoveUplink(*id)));
+        let gone = |id: &NetworkId| !self.networks.contains_key(id);
+        changes.extend(before.networks.keys().filter(|id| gone(id)).map(|id| Change::RemoveNetwork(*id)));
+        changes
+    }
+}
+
+fn put<K: Ord, V: Clone + PartialEq>(
+    now: &BTreeMap<K, V>,
+    before: &BTreeMap<K, V>,
+    changes: &mut Vec<Change>,
+    change: impl Fn(V) -> Change,
+) {
+    changes.extend(now.iter().filter(|(id, value)| before.get(id) != Some(value)).map(|(_, value)| change(value.clone())));
+}
+
+fn uplinks(intent: &Intent, interfaces: &Interfaces) -> BTreeMap<UplinkId, UplinkConfig> {
+    let mut uplinks = BTreeMap::new();
+    for uplink in intent.node.iter().flat_map(|node| &node.uplinks) {
+        let Some(interface) = interfaces.get(&uplink.interface) else { continue };
+        if !interface.running || interface.addresses.is_empty() {
+            continue;
+        }
+        let id = names::uplink(&uplink.interface);
+        let config = UplinkConfig {
+            id,
+            name: uplink.interface.clone(),
+            addresses: interface.addresses.clone(),
+            source_ports: uplink.source_ports,
+            mtu: interface.mtu,
+        };
+        uplinks.insert(id, config);
+    }
+    uplinks
+}
+
+fn network(intent: &Intent, name: &str, network: &intent::Network) -> NetworkConfig {
+    let (kind, host_addresses) = match &network.kind {
+        intent::NetworkKind::Mesh(mesh) => {
+            let protection = match mesh.encryption {
+                Encryption::None => Protection::Clear,
+            };
+            let kind = NetworkKind::Mesh {
+                instance_id: mesh.instance_id,
+                protection,
+                eid_prefixes: mesh.prefixes.clone(),
+            };
+            (kind, mesh.node_addresses.clone())
+        }
+        intent::NetworkKind::Local(local) => {
+            (NetworkKind::Local { nat44: local.nat44, nat66: local.nat66 }, Vec::new())
+        }
+    };
+    let mut known: BTreeMap<String, Vec<IpAddr>> = network.names.clone();
+    for (guest, spec) in &intent.guests {
+        let addresses = spec.nics.iter().filter(|nic| nic.network == name).flat_map(|nic| nic.addresses.clone());
+        let addresses: Vec<IpAddr> = addresses.collect();
+        if !addresses.is_empty() {
+            known.insert(guest.clone(), addresses);
+        }
+    }
+    if let Some(node) = &intent.node
+        && !host_addresses.is_empty()
+    {
+        known.insert(node.name.clone(), host_addresses.clone());
+    }
+    let names = known
+        .into_iter()
+        .map(|(name, addresses)| (format!("{name}.{}", network.domain).to_lowercase(), addresses))
+        .collect();
+    NetworkConfig {
+        id: names::network(name),
+        name: name.to_owned(),
+        kind,
+        names,
+        domain: network.domain.clone(),
+        host_addresses,
+    }
+}
+
+/// MTU of guests in a network, given the smallest MTU of the uplinks; bytes of IP packet.
+pub fn guest_mtu(network: &intent::Network, underlay: u32) -> u16 {
+    if let Some(mtu) = network.mtu {
+        return mtu;
+    }
+    let mtu = match network.kind {
+        intent::NetworkKind::Mesh(_) => underlay.saturating_sub(OVERHEAD + RESERVE),
+        intent::NetworkKind::Local(_) => underlay,
+    };
+    u16::try_from(mtu.max(MIN_MTU)).unwrap_or(u16::MAX)
+}
+
+fn port(guest: &str, nic: &intent::Nic, network: &intent::Network, underlay: u32) -> PortConfig {
+    let attachment = match &nic.attach {
+        Attach::Tap { interface, .. } => Attachment::Tap { interface: interface.clone(), vnet_header: VNET_HEADER },
+        Attach::Veth { interface } => Attachment::Packet { interface: interface.clone(), vnet_header: VNET_HEADER },
+    };
+    PortConfig {
+        id: names::port(guest, &nic.name),
+        name: names::nic(guest, &nic.name),
+        network: names::network(&nic.network),
+        attachment,
+        mac: nic.mac,
+        addresses: nic.addresses.clone(),
+        routed: nic.routed.clone(),
+        gateway: GatewayConfig {
+            mac: GATEWAY_MAC,
+            ipv4: network.ipv4.as_ref().map(|subnet| (subnet.gateway, subnet.prefix)),
+            ipv6: GATEWAY_V6,
+            mtu: guest_mtu(network, underlay),
+            lease: LEASE,
+            dns_upstream: Vec::new(),
+        },
+        host_name: guest.to_owned(),
+    }
+}

@@ -1,0 +1,118 @@
+//! Guests' interfaces: TAPs made, brought up, moved into namespaces; veths opened.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsRawFd, OwnedFd},
+    path::PathBuf,
+};
+
+use dataplane::port::{packet::open_packet, tap::open_tap};
+use futures::TryStreamExt as _;
+use rtnetlink::{Handle, LinkUnspec, new_connection};
+
+use crate::intent::{Attach, TapNamespace};
+
+/// Opens what a NIC is attached by and brings it up; a TAP goes into its namespace when it has one.
+///
+/// # Errors
+/// With what the kernel refused, in words for the operator.
+pub async fn open(handle: &Handle, attach: &Attach, mtu: u16) -> Result<OwnedFd, String> {
+    match attach {
+        Attach::Tap { interface, netns } => {
+            let fd = open_tap(interface, false).map_err(|error| explain("make the TAP", interface, &error))?;
+            let index = index_of(handle, interface)
+                .await
+                .map_err(|error| explain("find the TAP", interface, &error))?
+                .ok_or_else(|| format!("the TAP `{interface}` is not there right after it was made"))?;
+            let up = LinkUnspec::new_with_index(index).mtu(u32::from(mtu)).up().build();
+            match netns {
+                None => set(handle, up).await.map_err(|error| explain("bring up", interface, &error))?,
+                Some(namespace) => into(handle, index, interface, namespace, mtu).await?,
+            }
+            Ok(fd)
+        }
+        Attach::Veth { interface } => {
+            let index = index_of(handle, interface)
+                .await
+                .map_err(|error| explain("find", interface, &error))?
+                .ok_or_else(|| format!("interface `{interface}` is not there"))?;
+            let message = LinkUnspec::new_with_index(index).up().build();
+            set(handle, message).await.map_err(|error| explain("bring up", interface, &error))?;
+            open_packet(interface).map_err(|error| explain("open", interface, &error))
+        }
+    }
+}
+
+/// Index of an interface; `None` when there is none of that name.
+pub async fn index_of(handle: &Handle, interface: &str) -> io::Result<Option<u32>> {
+    let mut links = handle.link().get().execute();
+    while let Some(link) = links.try_next().await.map_err(io::Error::other)? {
+        let named = link.attributes.iter().any(
+            |attribute| matches!(attribute, rtnetlink::packet_route::link::LinkAttribute::IfName(name) if name == interface),
+        );
+        if named {
+            return Ok(Some(link.header.index));
+        }
+    }
+    Ok(None)
+}
+
+/// Sets a link's properties.
+pub async fn set(handle: &Handle, message: rtnetlink::packet_route::link::LinkMessage) -> io::Result<()> {
+    handle.link().change(message).execute().await.map_err(io::Error::other)
+}
+
+/// Where `ip netns` keeps a namespace.
+pub fn namespace_path(name: &str) -> PathBuf {
+    PathBuf::from("/run/netns").join(name)
+}
+
+async fn into(
+    handle: &Handle,
+    index: u32,
+    interface: &str,
+    namespace: &TapNamespace,
+    mtu: u16,
+) -> Result<(), String> {
+    let path = namespace_path(&namespace.name);
+    let file = File::open(&path).map_err(|error| format!("namespace `{}`: {error}", namespace.name))?;
+    let message = LinkUnspec::new_with_index(index).name(&namespace.interface).setns_by_fd(file.as_raw_fd()).build();
+    set(handle, message)
+        .await
+        .map_err(|error| explain(&format!("move into namespace `{}`", namespace.name), interface, &error))?;
+    let target = namespace.interface.clone();
+    let inside = tokio::task::spawn_blocking(move || bring_up_inside(&file, &target, mtu));
+    match inside.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(explain("bring up", &namespace.interface, &error)),
+        Err(error) => Err(format!("bringing up `{}` ended early: {error}", namespace.interface)),
+    }
+}
+
+/// On a thread of its own, since it changes that thread's namespace for good.
+fn bring_up_inside(namespace: &File, interface: &str, mtu: u16) -> io::Result<()> {
+    std::thread::scope(|scope| {
+        let work = scope.spawn(|| -> io::Result<()> {
+            rustix::thread::move_into_link_name_space(
+                std::os::fd::AsFd::as_fd(namespace),
+                Some(rustix::thread::LinkNameSpaceType::Network),
+            )?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let (connection, handle, _) = new_connection()?;
+                let driver = tokio::spawn(connection);
+                let index = index_of(&handle, interface).await?;
+                let index = index.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "it did not arrive"))?;
+                set(&handle, LinkUnspec::new_with_index(index).mtu(u32::from(mtu)).up().build()).await?;
+                driver.abort();
+                Ok(())
+            })
+        });
+        work.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
+    })
+}
+
+fn explain(what: &str, interface: &str, error: &io::Error) -> String {
+    format!("cannot {what} `{interface}`: {error}")
+}

@@ -1,0 +1,142 @@
+//! `weft up` and `weft mapserver`: the control process of a node.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | `node.rs` | the loop and all state |
+//! | `reconcile.rs` | from an intent to a machine that is like it |
+//! | `desired.rs` | what the packet path shall look like: a pure function |
+//! | `packets.rs` | the packet path's process and the link to it |
+//! | `shell.rs` | sockets and clock of the xTR |
+//! | `map_servers.rs` | Map-Servers of this node |
+//! | `uplinks.rs`, `interfaces.rs`, `exit.rs` | the machine's interfaces |
+//! | `preflight.rs`, `secrets.rs` | what the machine must have before anything is changed |
+//! | `status.rs` | the truth about all of it |
+
+mod desired;
+mod exit;
+mod interfaces;
+mod map_servers;
+mod names;
+mod node;
+mod packets;
+mod preflight;
+mod reconcile;
+mod secrets;
+mod shell;
+pub mod status;
+mod store;
+mod uplinks;
+
+use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, process::ExitCode};
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+};
+
+use crate::{
+    api,
+    cli::{Directories, MapServerArgs, UpArgs},
+    error::Report,
+    read,
+};
+
+pub use names::{network as network_id, port as port_id};
+pub use desired::{GATEWAY_MAC, GATEWAY_V6};
+
+/// `weft up`.
+pub fn run(arguments: &UpArgs) -> ExitCode {
+    run_node(&arguments.files.files, &arguments.directories)
+}
+
+/// `weft mapserver`: the same process with nothing but Map-Servers in its intent.
+pub fn run_map_server(arguments: &MapServerArgs) -> ExitCode {
+    run_node(&arguments.files.files, &arguments.directories)
+}
+
+fn run_node(files: &[std::path::PathBuf], directories: &Directories) -> ExitCode {
+    log();
+    let sources = match read::sources(files) {
+        Ok(sources) => sources,
+        Err(report) => return refuse(&report),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(serve(&sources, directories)),
+        Err(error) => Err(Failure::Machine(format!("no runtime: {error}"))),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Intent(report)) => refuse(&report),
+        Err(Failure::Machine(message)) => {
+            eprintln!("weft: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+enum Failure {
+    Intent(Report),
+    Machine(String),
+}
+
+fn refuse(report: &Report) -> ExitCode {
+    eprint!("{}", report.render(io::IsTerminal::is_terminal(&io::stderr())));
+    ExitCode::FAILURE
+}
+
+async fn serve(sources: &[read::Source], directories: &Directories) -> Result<(), Failure> {
+    let machine = |what: &str, error: &io::Error| Failure::Machine(format!("{what}: {error}"));
+    for directory in [&directories.state_dir, &directories.runtime_dir] {
+        private(directory).map_err(|error| machine(&format!("cannot use {}", directory.display()), &error))?;
+    }
+    let socket = directories.runtime_dir.join("api.sock");
+    if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
+        let message = format!(
+            "a node runs already with --runtime-dir {}; stop it, or give this one directories of its own",
+            directories.runtime_dir.display()
+        );
+        return Err(Failure::Machine(message));
+    }
+    let mut node = node::Node::new(directories.clone()).await.map_err(|error| machine("cannot start", &error))?;
+    let (stopper, stop) = watch::channel(false);
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| machine("no signals", &error))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| machine("no signals", &error))?;
+    tokio::spawn(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        let _ = stopper.send(true);
+        // Whoever asks twice does not want to wait.
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        std::process::exit(1);
+    });
+    if let Err(report) = node.start(sources).await {
+        node.abandon().await;
+        return Err(Failure::Intent(report));
+    }
+    let (requests, receiver) = mpsc::channel(16);
+    let api = api::serve(&socket, requests).map_err(|error| machine(&format!("cannot listen on {}", socket.display()), &error))?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), api = %socket.display(), "up");
+    node.run(receiver, stop).await;
+    api.abort();
+    let _ = fs::remove_file(&socket);
+    Ok(())
+}
+
+fn private(directory: &Path) -> io::Result<()> {
+    if !directory.exists() {
+        fs::create_dir_all(directory)?;
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+fn log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("WEFT_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    if std::env::var("WEFT_LOG_FORMAT").is_ok_and(|format| format == "json") {
+        builder.json().init();
+    } else {
+        builder.with_target(false).init();
+    }
+}

@@ -1,0 +1,338 @@
+//! The packet path's supervisor: starts `weft dataplane`, adopts one that runs, starts another when it dies, and
+//! carries changes and questions to it. One task owns the link; everybody else talks to it through [`Packets`].
+
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    path::PathBuf,
+    process::Child,
+    time::Duration,
+};
+
+use dataplane::{
+    control::{Answer, Change, Down, Event, Held, Hello, Query, Sequence, Up},
+    link::{self, Link, NOBODY, Spawn},
+};
+use tokio::{
+    io::{Interest, Ready, unix::AsyncFd},
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep, timeout},
+};
+
+/// How long a fresh packet path may take to say hello.
+const HELLO: Duration = Duration::from_secs(5);
+/// Pause before another try when it does not come up.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// A change and the descriptors it carries.
+pub type Carried = (Change, Vec<OwnedFd>);
+
+/// What the supervisor tells the node.
+#[derive(Debug)]
+pub enum FromPackets {
+    /// A packet path is there and holds this. It wants `Resync`, the whole state and `Commit`.
+    Connected {
+        /// What it said first.
+        hello: Box<Hello>,
+        /// Descriptors that it handed back.
+        descriptors: Vec<(Held, Vec<OwnedFd>)>,
+        /// How often it was started by us so far.
+        starts: u64,
+    },
+    /// Something happened.
+    Event(Event),
+    /// It is gone; another is being started.
+    Lost(String),
+}
+
+enum ToPackets {
+    Apply(Vec<Carried>, oneshot::Sender<Result<(), Vec<String>>>),
+    Ask(Query, oneshot::Sender<Answer>),
+    Quit(oneshot::Sender<()>),
+}
+
+/// The way to the packet path.
+#[derive(Clone, Debug)]
+pub struct Packets {
+    sender: mpsc::UnboundedSender<ToPackets>,
+}
+
+impl std::fmt::Debug for ToPackets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ToPackets")
+    }
+}
+
+impl Packets {
+    /// Starts supervising. What happens comes out of the receiver.
+    pub fn start(socket: PathBuf) -> (Self, mpsc::Receiver<FromPackets>) {
+        let (sender, requests) = mpsc::unbounded_channel();
+        let (events, receiver) = mpsc::channel(1024);
+        let supervisor = Supervisor { socket, requests, events, starts: 0, child: None };
+        tokio::spawn(supervisor.run());
+        (Self { sender }, receiver)
+    }
+
+    /// Carries changes out in order. Every refusal comes back in the operator's words.
+    ///
+    /// # Errors
+    /// Refusals, or that the packet path went away meanwhile.
+    pub async fn apply(&self, changes: Vec<Carried>) -> Result<(), Vec<String>> {
+        let (answer, answered) = oneshot::channel();
+        let _ = self.sender.send(ToPackets::Apply(changes, answer));
+        answered.await.unwrap_or_else(|_| Err(vec!["the packet path went away".to_owned()]))
+    }
+
+    /// Sends changes without waiting; refusals are logged.
+    pub fn send(&self, changes: Vec<Change>) {
+        if changes.is_empty() {
+            return;
+        }
+        let packets = self.clone();
+        let (answer, answered) = oneshot::channel();
+        let carried = changes.into_iter().map(|change| (change, Vec::new())).collect();
+        let _ = packets.sender.send(ToPackets::Apply(carried, answer));
+        tokio::spawn(async move {
+            if let Ok(Err(refusals)) = answered.await {
+                tracing::warn!(reasons = refusals.join("; "), "the packet path refused a change");
+            }
+        });
+    }
+
+    /// Asks a question.
+    pub async fn ask(&self, query: Query) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        let _ = self.sender.send(ToPackets::Ask(query, answer));
+        answered.await.unwrap_or_else(|_| Answer::Refused("the packet path went away".to_owned()))
+    }
+
+    /// Ends the packet path for good.
+    pub async fn quit(&self) {
+        let (done, waiting) = oneshot::channel();
+        let _ = self.sender.send(ToPackets::Quit(done));
+        let _ = timeout(Duration::from_secs(3), waiting).await;
+    }
+}
+
+struct Supervisor {
+    socket: PathBuf,
+    requests: mpsc::UnboundedReceiver<ToPackets>,
+    events: mpsc::Sender<FromPackets>,
+    starts: u64,
+    child: Option<Child>,
+}
+
+/// What waits for answers on one connection.
+#[derive(Default)]
+struct Waiting {
+    sequence: Sequence,
+    question: u64,
+    applies: Vec<Apply>,
+    answers: HashMap<u64, oneshot::Sender<Answer>>,
+}
+
+/// Changes sent together.
+struct Apply {
+    last: Sequence,
+    refusals: Vec<String>,
+    answer: oneshot::Sender<Result<(), Vec<String>>>,
+}
+
+impl Supervisor {
+    async fn run(mut self) {
+        loop {
+            match self.connect().await {
+                Ok((link, hello, descriptors)) => {
+                    let connected = FromPackets::Connected { hello: Box::new(hello), descriptors, starts: self.starts };
+                    if self.events.send(connected).await.is_err() {
+                        return;
+                    }
+                    match self.serve(link).await {
+                        Ok(()) => return,
+                        Err(error) => {
+                            let reason = self.reap().unwrap_or_else(|| error.to_string());
+                            tracing::error!(reason, "the packet path is gone; starting another");
+                            if self.events.send(FromPackets::Lost(reason)).await.is_err() {
+                                return;
+                            }
+                        }
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the packet path does not come up; trying again");
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Connects to the packet path that runs, or to a fresh one, and hears it out.
+    async fn connect(&mut self) -> io::Result<(AsyncFd<Link>, Hello, Vec<(Held, Vec<OwnedFd>)>)> {
+        let link = match link::connect(&self.socket) {
+            Ok(link) => link,
+            Err(_) => {
+                self.reap();
+                let spawn = Spawn {
+                    binary: std::env::current_exe()?,
+                    arguments: vec!["dataplane".to_owned()],
+                    socket: self.socket.clone(),
+                    uid: NOBODY,
+                    gid: NOBODY,
+                };
+                self.child = Some(link::spawn(&spawn)?);
+                self.starts += 1;
+                link::connect(&self.socket)?
+            }
+        };
+        let pid = link::peer_pid(&link).ok();
+        #[allow(unsafe_code, reason = "the link owns its descriptor until it is dropped")]
+        // SAFETY: `Link` owns the descriptor that `as_raw_fd` names, never replaces it, and closes it only when it is
+        // dropped, which the `AsyncFd` outlives by owning the link.
+        let mut link = unsafe { AsyncFd::register(link)? };
+        match timeout(HELLO, greet(&mut link)).await {
+            Ok(Ok((hello, descriptors))) if hello.version == env!("CARGO_PKG_VERSION") => {
+                Ok((link, hello, descriptors))
+            }
+            outcome => {
+                // It hangs, or speaks another version: it cannot be talked to, so it cannot stay.
+                if let Some(pid) = pid.and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed())) {
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                }
+                let _ = std::fs::remove_file(&self.socket);
+                match outcome {
+                    Ok(Ok((hello, _))) => Err(io::Error::other(format!("it was of version {}", hello.version))),
+                    Ok(Err(error)) => Err(error),
+                    Err(_) => Err(io::Error::other("it said nothing")),
+                }
+            }
+        }
+    }
+
+    async fn serve(&mut self, mut link: AsyncFd<Link>) -> io::Result<()> {
+        let mut waiting = Waiting::default();
+        let mut quitting: Option<oneshot::Sender<()>> = None;
+        loop {
+            let interest = match link.get_ref().unsent() {
+                0 => Interest::READABLE,
+                _ => Interest::READABLE | Interest::WRITABLE,
+            };
+            tokio::select! {
+                ready = link.ready_mut(interest) => {
+                    let mut guard = ready?;
+                    let mut received = Vec::new();
+                    let mut ended = None;
+                    if guard.ready().is_readable() {
+                        ended = loop {
+                            match guard.get_inner_mut().receive() {
+                                Ok(Some((message, _))) => received.push(message),
+                                Ok(None) => break None,
+                                Err(error) => break Some(error),
+                            }
+                        };
+                        guard.clear_ready_matching(Ready::READABLE);
+                    }
+                    if guard.ready().is_writable() && ended.is_none() && !guard.get_inner_mut().flush()? {
+                        guard.clear_ready_matching(Ready::WRITABLE);
+                    }
+                    for message in received {
+                        self.hear(message, &mut waiting).await;
+                    }
+                    if let Some(error) = ended {
+                        return match quitting.take() {
+                            Some(done) => {
+                                self.wait_for_child().await;
+                                let _ = done.send(());
+                                Ok(())
+                            }
+                            None => Err(error),
+                        };
+                    }
+                }
+                request = self.requests.recv() => match request {
+                    // The node is gone without a word: the packet path lives on.
+                    None => return Ok(()),
+                    Some(ToPackets::Apply(changes, answer)) => {
+                        for (change, descriptors) in changes {
+                            waiting.sequence += 1;
+                            let borrowed: Vec<_> = descriptors.iter().map(|fd| fd.as_fd()).collect();
+                            link.get_mut().send(&Down::Change(waiting.sequence, change), &borrowed)?;
+                        }
+                        waiting.applies.push(Apply { last: waiting.sequence, refusals: Vec::new(), answer });
+                    }
+                    Some(ToPackets::Ask(query, answer)) => {
+                        waiting.question += 1;
+                        link.get_mut().send(&Down::Query(waiting.question, query), &[])?;
+                        waiting.answers.insert(waiting.question, answer);
+                    }
+                    Some(ToPackets::Quit(done)) => {
+                        waiting.question += 1;
+                        link.get_mut().send(&Down::Query(waiting.question, Query::Quit), &[])?;
+                        quitting = Some(done);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn hear(&mut self, message: Up, waiting: &mut Waiting) {
+        match message {
+            Up::Hello(_) => {}
+            Up::Event(event) => {
+                let _ = self.events.send(FromPackets::Event(event)).await;
+            }
+            Up::Answer(number, answer) => {
+                if let Some(waiter) = waiting.answers.remove(&number) {
+                    let _ = waiter.send(answer);
+                }
+            }
+            Up::Ack(sequence, result) => {
+                let Some(first) = waiting.applies.iter_mut().find(|apply| sequence <= apply.last) else { return };
+                if let Err(reason) = result {
+                    first.refusals.push(reason);
+                }
+                if sequence == first.last {
+                    let at = waiting.applies.iter().position(|apply| apply.last == sequence).unwrap_or(0);
+                    let apply = waiting.applies.remove(at);
+                    let result = if apply.refusals.is_empty() { Ok(()) } else { Err(apply.refusals) };
+                    let _ = apply.answer.send(result);
+                }
+            }
+        }
+    }
+
+    /// How our child ended, when it did.
+    fn reap(&mut self) -> Option<String> {
+        let status = self.child.as_mut()?.try_wait().ok().flatten()?;
+        self.child = None;
+        Some(format!("it ended: {status}"))
+    }
+
+    async fn wait_for_child(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while self.child.is_some() && self.reap().is_none() && Instant::now() < deadline {
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// The hello and the descriptors that follow it.
+async fn greet(link: &mut AsyncFd<Link>) -> io::Result<(Hello, Vec<(Held, Vec<OwnedFd>)>)> {
+    let mut hello: Option<Hello> = None;
+    let mut descriptors = Vec::new();
+    loop {
+        if let Some(hello) = &hello {
+            let expected = hello.ports.len() + hello.uplinks.len() + usize::from(hello.local_exit.is_some());
+            if descriptors.len() >= expected {
+                return Ok((hello.clone(), descriptors));
+            }
+        }
+        let mut guard = link.readable_mut().await?;
+        match guard.get_inner_mut().receive()? {
+            None => guard.clear_ready(),
+            Some((Up::Hello(said), _)) => hello = Some(said),
+            Some((Up::Event(Event::Descriptors(held)), fds)) => descriptors.push((held, fds)),
+            Some(_) => {}
+        }
+    }
+}

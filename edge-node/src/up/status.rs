@@ -1,0 +1,325 @@
+//! What `weft status` shows: the truth about the node, gathered when it is asked for.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use dataplane::control::{Answer, MappingTarget, Query};
+use serde::{Deserialize, Serialize};
+
+use super::{names, node::Node};
+use crate::intent::{Encryption, Intent, NetworkKind};
+
+/// Seconds.
+type Seconds = f64;
+
+/// The state of a node.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names are what users see; docs/status.md tells them")]
+pub struct Status {
+    pub node: Option<String>,
+    pub version: String,
+    pub uptime: Seconds,
+    pub generation: u64,
+    /// Everything that is not as it was asked to be, and why.
+    pub failures: Vec<String>,
+    pub warnings: Vec<String>,
+    pub dataplane: Option<Dataplane>,
+    pub uplinks: Vec<Uplink>,
+    pub registrations: Vec<Registration>,
+    pub map_cache: Vec<MapCacheEntry>,
+    pub locators: Vec<Locator>,
+    pub guests: Vec<GuestPort>,
+    /// Packets that ended early, by the word of their end; zeros are left out.
+    pub drops: BTreeMap<String, u64>,
+    /// Control messages and refusals of the xTR; zeros are left out.
+    pub xtr: BTreeMap<String, u64>,
+    pub map_servers: Vec<MapServer>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Dataplane {
+    /// None while another is being started.
+    pub pid: Option<u32>,
+    pub uptime: Seconds,
+    /// How often it was started since this control process is up; 0: it was adopted.
+    pub starts: u64,
+    pub last_end: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Uplink {
+    pub interface: String,
+    pub up: bool,
+    pub rlocs: Vec<String>,
+    pub mtu: u32,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Registration {
+    pub map_server: String,
+    pub eid_prefix: String,
+    pub state: String,
+    pub reason: Option<String>,
+    pub acknowledged_ago: Option<Seconds>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct MapCacheEntry {
+    pub eid_prefix: String,
+    /// `mapped`, or the negative action.
+    pub state: String,
+    pub rlocs: Vec<String>,
+    pub age: Option<Seconds>,
+    pub expires_in: Option<Seconds>,
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Locator {
+    pub rloc: String,
+    /// A packet came back, and still does.
+    pub up: bool,
+    pub state: String,
+    pub rtt_ms: Option<f64>,
+    pub heard_ago: Option<Seconds>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct GuestPort {
+    pub guest: String,
+    pub nic: String,
+    pub network: String,
+    pub attached: bool,
+    pub addresses: Vec<String>,
+    pub mac: String,
+    pub mtu: u16,
+    pub received_packets: u64,
+    pub sent_packets: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct MapServer {
+    pub name: String,
+    pub listening: Vec<String>,
+    pub registrations: Vec<MapServerRegistration>,
+    /// Zeros are left out.
+    pub counters: BTreeMap<String, u64>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct MapServerRegistration {
+    pub eid_prefix: String,
+    pub site: String,
+    pub from: String,
+    pub rlocs: Vec<String>,
+    pub superseded: bool,
+    pub expires_in: Seconds,
+    pub refreshed_ago: Seconds,
+}
+
+/// What an operator should know about an intent that is carried out as asked.
+pub fn warnings(intent: &Intent) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (name, network) in &intent.networks {
+        if let NetworkKind::Mesh(mesh) = &network.kind {
+            match mesh.encryption {
+                Encryption::None => warnings.push(format!(
+                    "encryption: none: packets of network `{name}` travel in clear, and anybody on the underlay may read and forge them"
+                )),
+            }
+        }
+        if !intent.policies.values().any(|policy| policy.network == *name) {
+            warnings.push(format!("network `{name}` has no Policy: everything in it is denied"));
+        }
+    }
+    warnings
+}
+
+impl Node {
+    /// The state of this node now.
+    pub(super) async fn status(&self) -> Status {
+        let now = Instant::now();
+        let counters = self.counters().await;
+        let mut status = Status {
+            node: self.intent.node.as_ref().map(|node| node.name.clone()),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime: now.duration_since(self.started).as_secs_f64(),
+            generation: self.generation.0,
+            failures: self.failures.clone(),
+            warnings: warnings(&self.intent),
+            drops: counters
+                .iter()
+                .filter(|(name, value)| name.starts_with("drop.") && *value > 0)
+                .map(|(name, value)| (name.clone(), *value))
+                .collect(),
+            ..Status::default()
+        };
+        if self.packets.is_some() {
+            status.dataplane = Some(Dataplane {
+                pid: self.packet_path.pid,
+                uptime: self.packet_path.since.map_or(0.0, |since| now.duration_since(since).as_secs_f64()),
+                starts: self.packet_path.starts,
+                last_end: self.packet_path.last_end.clone(),
+            });
+            if !self.connected {
+                status.failures.push("the packet path is being started: no packets pass".to_owned());
+            }
+        }
+        self.add_uplinks(&mut status);
+        self.add_guests(&mut status, &counters);
+        if self.intent.node.is_some() {
+            self.add_xtr(&mut status).await;
+        }
+        self.add_map_servers(&mut status).await;
+        status
+    }
+
+    async fn counters(&self) -> Vec<(String, u64)> {
+        let Some(packets) = self.packets.as_ref().filter(|_| self.connected) else { return Vec::new() };
+        match packets.ask(Query::Counters).await {
+            Answer::Counters(counters) => counters,
+            _ => Vec::new(),
+        }
+    }
+
+    fn add_uplinks(&self, status: &mut Status) {
+        let interfaces = self.interfaces.borrow();
+        for uplink in self.intent.node.iter().flat_map(|node| &node.uplinks) {
+            let config = self.desired.uplinks.get(&names::uplink(&uplink.interface));
+            let interface = interfaces.get(&uplink.interface);
+            match interface {
+                None => status.failures.push(format!("uplink `{}`: there is no such interface", uplink.interface)),
+                Some(interface) if !interface.running => {
+                    status.failures.push(format!("uplink `{}` is down", uplink.interface));
+                }
+                Some(interface) if interface.addresses.is_empty() => {
+                    status.failures.push(format!("uplink `{}` has no address that can be an RLOC", uplink.interface));
+                }
+                Some(_) => {}
+            }
+            status.uplinks.push(Uplink {
+                interface: uplink.interface.clone(),
+                up: config.is_some(),
+                rlocs: config.map(|config| config.addresses.iter().map(ToString::to_string).collect()).unwrap_or_default(),
+                mtu: interface.map_or(0, |interface| interface.mtu),
+            });
+        }
+    }
+
+    fn add_guests(&self, status: &mut Status, counters: &[(String, u64)]) {
+        let counters: BTreeMap<&str, u64> = counters.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        for (guest, spec) in &self.intent.guests {
+            for nic in &spec.nics {
+                let port = self.desired.ports.get(&names::port(guest, &nic.name));
+                let count = |what: &str| {
+                    let name = format!("guest_port.{}.{what}", names::nic(guest, &nic.name));
+                    counters.get(name.as_str()).copied().unwrap_or(0)
+                };
+                status.guests.push(GuestPort {
+                    guest: guest.clone(),
+                    nic: nic.name.clone(),
+                    network: nic.network.clone(),
+                    attached: port.is_some(),
+                    addresses: nic.addresses.iter().map(ToString::to_string).collect(),
+                    mac: nic.mac.map(|octet| format!("{octet:02x}")).join(":"),
+                    mtu: port.map_or(0, |port| port.gateway.mtu),
+                    received_packets: count("rx_packets"),
+                    sent_packets: count("tx_packets"),
+                });
+            }
+        }
+    }
+
+    async fn add_xtr(&self, status: &mut Status) {
+        let xtr = self.shell.status();
+        for registration in xtr.registrations {
+            let state = serde_json::to_value(&registration.state).unwrap_or_default();
+            let text = |key: &str| state.get(key).and_then(|value| value.as_str()).map(str::to_owned);
+            status.registrations.push(Registration {
+                map_server: registration.map_server.to_string(),
+                eid_prefix: registration.prefix.to_string(),
+                state: text("state").unwrap_or_default(),
+                reason: text("reason"),
+                acknowledged_ago: registration.acknowledged_ago.map(|ago| ago.as_secs_f64()),
+            });
+        }
+        let used = match self.packets.as_ref().filter(|_| self.connected) {
+            Some(packets) => match packets.ask(Query::Mappings).await {
+                Answer::Mappings(used) => used,
+                _ => Vec::new(),
+            },
+            None => Vec::new(),
+        };
+        let known: BTreeMap<_, _> = xtr.map_cache.iter().map(|entry| (entry.mapping.prefix, entry)).collect();
+        for (prefix, mapping) in &self.mappings {
+            let entry = known.get(prefix);
+            let use_ = used.iter().find(|status| status.mapping.prefix == *prefix);
+            let (state, rlocs) = match &mapping.target {
+                MappingTarget::Locators(locators) => {
+                    ("mapped".to_owned(), locators.iter().map(|locator| locator.rloc.to_string()).collect())
+                }
+                MappingTarget::Negative(action) => (action.to_string(), Vec::new()),
+            };
+            status.map_cache.push(MapCacheEntry {
+                eid_prefix: prefix.to_string(),
+                state,
+                rlocs,
+                age: entry.map(|entry| entry.age.as_secs_f64()),
+                expires_in: entry.map(|entry| entry.expires_in.as_secs_f64()),
+                packets: use_.map_or(0, |status| status.packets),
+                bytes: use_.map_or(0, |status| status.bytes),
+            });
+        }
+        for locator in xtr.locators {
+            let state = serde_json::to_value(locator.state).unwrap_or_default();
+            status.locators.push(Locator {
+                rloc: locator.rloc.to_string(),
+                up: locator.state == xtr::Reachability::Up,
+                state: state.as_str().unwrap_or_default().to_owned(),
+                rtt_ms: locator.rtt.map(|rtt| rtt.as_secs_f64() * 1e3),
+                heard_ago: locator.heard_ago.map(|ago| ago.as_secs_f64()),
+            });
+        }
+        status.xtr = numbers(&serde_json::to_value(xtr.counters).unwrap_or_default());
+    }
+
+    async fn add_map_servers(&self, status: &mut Status) {
+        for (name, server) in self.map_servers.status().await {
+            let registrations = server.registrations.iter().map(|registration| MapServerRegistration {
+                eid_prefix: registration.prefix.to_string(),
+                site: registration.site.clone(),
+                from: registration.from.to_string(),
+                rlocs: registration
+                    .record
+                    .locators
+                    .iter()
+                    .filter_map(|locator| locator.rloc.ip())
+                    .map(|address| address.to_string())
+                    .collect(),
+                superseded: registration.superseded,
+                expires_in: registration.expires_in.as_secs_f64(),
+                refreshed_ago: registration.refreshed_ago.as_secs_f64(),
+            });
+            status.map_servers.push(MapServer {
+                registrations: registrations.collect(),
+                listening: server.listening.iter().map(ToString::to_string).collect(),
+                counters: server.counters.iter().filter(|(_, value)| *value > 0).map(|(word, value)| (word.to_owned(), value)).collect(),
+                name,
+            });
+        }
+    }
+}
+
+/// The numbers of a structure by their names, without zeros.
+fn numbers(value: &serde_json::Value) -> BTreeMap<String, u64> {
+    let fields = value.as_object().into_iter().flatten();
+    fields.filter_map(|(name, value)| Some((name.replace('_', "-"), value.as_u64().filter(|value| *value > 0)?))).collect()
+}
