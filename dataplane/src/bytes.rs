@@ -1,5 +1,7 @@
 //! Reading and writing numbers at offsets of untrusted bytes: every access is checked and total.
 
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
 /// `N` bytes at `at`.
 #[inline]
 pub fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {

@@ -1,5 +1,7 @@
 //! Capture: copies of packets with how they ended. Costs one comparison a packet while nobody listens.
 
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
 use std::{net::IpAddr, time::Instant};
 
 use crate::{

@@ -5,6 +5,8 @@
 //! checksum is right, and it continues where that one ended. A frame stays open until the burst ends, or until
 //! something of its flow comes that cannot join: nothing of a flow is ever overtaken.
 
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
 use crate::{
     buffer::{PacketBuf, Pool, Segmentation},
     bytes::{be16, be32, put, put16},

@@ -2,6 +2,8 @@
 //!
 //! [`decide`] only looks, so that `trace` asks the very same function; [`commit`] then does what was decided.
 
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
 use std::{sync::Arc, time::Instant};
 
 use lisp::wire::DataHeader;

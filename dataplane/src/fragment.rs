@@ -1,6 +1,8 @@
 //! IPv4 fragmentation before encapsulation (RFC 9300 §7.1: the stateless solution), and the memory of first
 //! fragments that lends later ones their transport ports.
 
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
 use std::{
     collections::HashMap,
     time::{Duration, Instant},

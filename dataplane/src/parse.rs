@@ -2,6 +2,8 @@
 //!
 //! Total on any bytes: whatever contradicts itself is a [`DropReason`], never a panic.
 
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
 mod flow_key;
 
 pub use flow_key::{Family, FlowKey, bits, protocol, tcp};

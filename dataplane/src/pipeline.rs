@@ -17,6 +17,8 @@
 //! 3. `seal/`, 4. `stage/etr.rs`, 5. `parse.rs`, 6. `flow.rs`, 7. `stage/policy.rs`, 8. `stage/etr.rs` again: whose,
 //! 9. guest-side headers and `coalesce.rs`, 10. the burst loop.
 
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
 use std::{net::SocketAddr, sync::Arc};
 
 use lisp::{Rloc, wire::DataHeader};

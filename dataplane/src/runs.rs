@@ -1,6 +1,8 @@
 //! Open runs of equal-sized datagrams: what the segments of a super-packet, and equal-sized singles of one flow in
 //! one burst, are written into, so that they leave in one `UDP_SEGMENT` send.
 
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
 use crate::{
     buffer::{DatagramRun, MAX_RUN, Pool},
     engine::Output,

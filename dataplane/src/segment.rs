@@ -1,6 +1,8 @@
 //! Cutting a super-packet into the packets that it stands for, while writing them where they belong: straight into
 //! the datagrams of a run (encapsulation), or into frames of their own ([`explode`]).
 
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
 use crate::{
     buffer::{Offload, PacketBuf, Pool, Segmentation},
     bytes::{be16, be32, put, put16},

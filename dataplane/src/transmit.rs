@@ -1,5 +1,7 @@
 //! Hops 8 to 10: rewriting the packet for its next hop, and putting it where that next hop takes it.
 
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
 use std::{net::IpAddr, sync::Arc};
 
 use crate::{
