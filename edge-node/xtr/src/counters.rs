@@ -35,6 +35,8 @@ counters! {
     map_register_sent,
     /// Map-Registers repeated because no Map-Notify came.
     map_register_repeated,
+    /// Map-Registers held back because this node has no locator at the moment.
+    map_register_no_locator,
     /// Map-Notifies that acknowledged a Map-Register.
     map_notify_accepted,
     /// Map-Notifies with a MAC of no configured Map-Server.

@@ -371,8 +371,14 @@ impl Registrations {
                 if sign(&mut payload, Purpose::MapRegister, peer.secret.expose()).is_err() {
                     continue;
                 }
-                cx.out.counters.map_register_sent = cx.out.counters.map_register_sent.saturating_add(1);
-                cx.out.send(None, address, payload);
+                if cx.config.locators.is_empty() {
+                    // It would say that our prefixes are nowhere. The first locator sends everything at once.
+                    let held = &mut cx.out.counters.map_register_no_locator;
+                    *held = held.saturating_add(1);
+                } else {
+                    cx.out.counters.map_register_sent = cx.out.counters.map_register_sent.saturating_add(1);
+                    cx.out.send(None, address, payload);
+                }
                 self.sent(cx, address, prefixes, nonce, leaving, repeated.as_ref());
             }
         }

@@ -360,3 +360,24 @@ fn the_secret_is_not_shown() {
     assert!(!format!("{:?}", config()).contains("secret of"));
     assert!(!format!("{:?}", Lab::new().xtr).contains("97, 32, 115"));
 }
+
+/// A record without locators would be a negative mapping for everybody who asks.
+#[test]
+fn without_a_locator_nothing_is_registered_and_with_the_first_one_everything_is() {
+    let mut none = config();
+    none.locators.clear();
+    let mut lab = Lab::with(none.clone());
+    lab.serve(&["10.1.0.0/16"]);
+    lab.pass(seconds(10));
+    assert!(lab.sent.is_empty());
+    assert_eq!(lab.xtr.counters().map_register_sent, 0);
+    lab.command(Command::Configure(config()));
+    let (_, register) = lab.registers().remove(0);
+    assert_eq!(register.records[0].locators.len(), 2);
+    lab.notify_from(at(MS), &register, SECRET);
+    // All uplinks gone: what is registered is left to run out.
+    lab.clean();
+    lab.command(Command::Configure(none));
+    lab.pass(seconds(200));
+    assert!(lab.sent.is_empty());
+}
