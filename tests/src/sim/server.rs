@@ -72,7 +72,7 @@ impl Server {
             name: "mesh".to_owned(),
             keys: vec![key],
             prefixes,
-            allow_proxy_reply: false,
+            allow_proxy_reply: true,
             force_proxy_reply: false,
         };
         let config = MapServerConfig {

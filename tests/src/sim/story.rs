@@ -92,6 +92,9 @@ fn build(seed: u64) -> (World, Vec<EidPrefix>) {
         _ => Underlay::V6,
     };
     let mut world = World::new(seed, size, underlay, &space);
+    if seed % 4 == 3 {
+        world.ask_for_proxy_replies();
+    }
     let mut prefixes = Vec::new();
     for i in 1..=2 {
         for n in 1..=4 {

@@ -147,6 +147,21 @@ impl World {
         world
     }
 
+    /// Every node asks the Map-Server to answer in its place (P-bit).
+    pub fn ask_for_proxy_replies(&mut self) {
+        for id in 0..self.nodes.len() {
+            let now = self.now;
+            if let Some(node) = self.nodes.get_mut(id) {
+                for peer in &mut node.config.map_servers {
+                    peer.proxy_reply = true;
+                }
+                node.machine
+                    .handle_command(now, Command::Configure(node.config.clone()));
+            }
+            self.settle(id);
+        }
+    }
+
     /// Virtual time since the start.
     pub fn clock(&self) -> Duration {
         self.now - self.start
