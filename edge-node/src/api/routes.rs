@@ -1,6 +1,6 @@
 //! The routes. Answers are JSON; faults are a [`Report`] with status 422, or 404 and 503 where those say it better.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use axum::{
     Json, Router,
@@ -246,14 +246,9 @@ async fn capture(State(node): Node, Json(request): Json<CaptureRequest>) -> Resu
     };
     let filter = CaptureFilter { port, addresses: request.addresses, snap_length: request.snap_length };
     let (sender, mut receiver) = mpsc::channel(4096);
-    let gone = |_| Fault(StatusCode::SERVICE_UNAVAILABLE, Report(Vec::new()));
-    node.send(Request::Capture(filter, sender)).await.map_err(gone)?;
-    // A capture that is refused ends at once.
-    tokio::time::sleep(Duration::from_millis(1)).await;
-    if receiver.is_closed() && receiver.is_empty() {
-        let message = "another capture runs, or no packet path does".to_owned();
-        return Err(Fault::from((message, "end the other one first".to_owned())));
-    }
+    ask(&node, |answer| Request::Capture(filter, sender, answer))
+        .await?
+        .map_err(|reason| Fault::from((reason, "end the other one first, or see `weft status`".to_owned())))?;
     let lines = futures::stream::poll_fn(move |context| receiver.poll_recv(context)).map(|packet| {
         let mut line = serde_json::to_vec(&packet)?;
         line.push(b'\n');

@@ -37,8 +37,8 @@ pub enum Request {
     Ask(Query, oneshot::Sender<Answer>),
     /// A look-up.
     Lookup(Eid, Option<SocketAddr>, oneshot::Sender<Result<LookupAnswer, LookupError>>),
-    /// Captured packets, until the receiver is dropped.
-    Capture(CaptureFilter, mpsc::Sender<CapturedPacket>),
+    /// Captured packets, until the receiver is dropped; or why not.
+    Capture(CaptureFilter, mpsc::Sender<CapturedPacket>, oneshot::Sender<Result<(), String>>),
 }
 
 /// What a change did, or would do.

@@ -24,7 +24,7 @@ pub const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// Life of leases and of the router in RAs.
 const LEASE: Duration = Duration::from_secs(1800);
 /// Bytes of the vnet header that the ports are opened with.
-pub const VNET_HEADER: u8 = dataplane::port::vnet::HEADER_WITH_BUFFERS;
+pub const VNET_HEADER: u8 = dataplane::port::vnet::HEADER;
 /// Bytes in front of an inner packet on an IPv6 underlay: IPv6, UDP and LISP headers.
 const OVERHEAD: u32 = 40 + 8 + 8;
 /// Kept free in guests' MTU for what a sealed packet needs more, so that sealing a network changes no guest.
@@ -69,6 +69,18 @@ impl Desired {
         let local = intent.networks.values().any(|network| matches!(network.kind, intent::NetworkKind::Local(_)));
         desired.exit = local.then(super::exit::config);
         desired
+    }
+
+    /// Forgets what was closed.
+    pub fn forget(&mut self, closed: &[Change]) {
+        for change in closed {
+            match change {
+                Change::RemovePort(id) => drop(self.ports.remove(id)),
+                Change::RemoveUplink(id) => drop(self.uplinks.remove(id)),
+                Change::RemoveLocalExit => self.exit = None,
+                _ => {}
+            }
+        }
     }
 
     /// What leads from `before` to this.

@@ -35,18 +35,33 @@ pub fn config() -> LocalExitConfig {
     }
 }
 
-/// Makes the TUN and tells the host to forward and masquerade what comes out of it.
+/// Makes the TUN and tells the host to forward and masquerade what comes out of it. `uplinks` are interfaces that learn
+/// their routes from the underlay.
 ///
 /// # Errors
 /// What the kernel or `nft` refused, in words for the operator.
-pub async fn open(handle: &Handle) -> Result<OwnedFd, String> {
+pub async fn open<'a>(handle: &Handle, uplinks: impl Iterator<Item = &'a str>) -> Result<OwnedFd, String> {
     let fd = open_local_exit(EXIT_INTERFACE).map_err(|error| format!("cannot make the TUN `{EXIT_INTERFACE}`: {error}"))?;
     prepare(handle).await.map_err(|error| format!("cannot set up `{EXIT_INTERFACE}`: {error}"))?;
     masquerade()?;
+    for uplink in uplinks {
+        keep_router_advertisements(uplink);
+    }
     for switch in FORWARDING {
         fs::write(switch, "1").map_err(|error| format!("cannot switch forwarding on in {switch}: {error}"))?;
     }
     Ok(fd)
+}
+
+/// A host that forwards does not listen to router advertisements any more unless it is told to (`accept_ra` 2): the
+/// uplink would lose its routes and addresses.
+fn keep_router_advertisements(uplink: &str) {
+    let switch = format!("/proc/sys/net/ipv6/conf/{uplink}/accept_ra");
+    if fs::read_to_string(&switch).is_ok_and(|value| value.trim() == "1")
+        && let Err(error) = fs::write(&switch, "2")
+    {
+        tracing::warn!(uplink, %error, "router advertisements will not be heard any more");
+    }
 }
 
 async fn prepare(handle: &Handle) -> io::Result<()> {

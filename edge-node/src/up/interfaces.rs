@@ -1,7 +1,7 @@
 //! Guests' interfaces: TAPs made, brought up, moved into namespaces; veths opened.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io,
     os::fd::{AsRawFd, OwnedFd},
     path::PathBuf,
@@ -9,22 +9,33 @@ use std::{
 
 use dataplane::port::{packet::open_packet, tap::open_tap};
 use futures::TryStreamExt as _;
-use rtnetlink::{Handle, LinkUnspec, new_connection};
+use rtnetlink::{Handle, LinkUnspec, new_connection, packet_route::link::LinkAttribute};
 
-use crate::intent::{Attach, TapNamespace};
+use crate::intent::{Attach, Nic, TapNamespace};
+
+/// Bytes of the longest super-packet that guests send: 64 segments of an uplink's MTU do not get longer.
+const SUPER_PACKET: u32 = 59_000;
 
 /// Opens what a NIC is attached by and brings it up; a TAP goes into its namespace when it has one.
 ///
 /// # Errors
 /// With what the kernel refused, in words for the operator.
-pub async fn open(handle: &Handle, attach: &Attach, mtu: u16) -> Result<OwnedFd, String> {
-    match attach {
+pub async fn open(handle: &Handle, nic: &Nic, mtu: u16) -> Result<OwnedFd, String> {
+    match &nic.attach {
         Attach::Tap { interface, netns } => {
             let fd = open_tap(interface, false).map_err(|error| explain("make the TAP", interface, &error))?;
             let index = index_of(handle, interface)
                 .await
                 .map_err(|error| explain("find the TAP", interface, &error))?
                 .ok_or_else(|| format!("the TAP `{interface}` is not there right after it was made"))?;
+            // Then one super-packet of the guest is one send of an uplink. Older kernels do not know the attribute.
+            let segments = LinkUnspec::new_with_index(index).append_extra_attribute(LinkAttribute::GsoMaxSize(SUPER_PACKET));
+            if let Err(error) = set(handle, segments.build()).await {
+                tracing::debug!(interface, %error, "gso_max_size was not set");
+            }
+            // The other end of a TAP is the guest's NIC itself.
+            let mac = LinkUnspec::new_with_index(index).address(nic.mac.to_vec()).build();
+            set(handle, mac).await.map_err(|error| explain("set the MAC of", interface, &error))?;
             let up = LinkUnspec::new_with_index(index).mtu(u32::from(mtu)).up().build();
             match netns {
                 None => set(handle, up).await.map_err(|error| explain("bring up", interface, &error))?,
@@ -37,9 +48,24 @@ pub async fn open(handle: &Handle, attach: &Attach, mtu: u16) -> Result<OwnedFd,
                 .await
                 .map_err(|error| explain("find", interface, &error))?
                 .ok_or_else(|| format!("interface `{interface}` is not there"))?;
+            silence(interface);
             let message = LinkUnspec::new_with_index(index).up().build();
             set(handle, message).await.map_err(|error| explain("bring up", interface, &error))?;
             open_packet(interface).map_err(|error| explain("open", interface, &error))
+        }
+    }
+}
+
+/// The host's own IP stack sees what comes in on our end of the veth too: it shall have no say there.
+fn silence(interface: &str) {
+    let switches = [
+        (format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"), "1"),
+        // No ARP for any address.
+        (format!("/proc/sys/net/ipv4/conf/{interface}/arp_ignore"), "8"),
+    ];
+    for (switch, value) in switches {
+        if let Err(error) = fs::write(&switch, value) {
+            tracing::warn!(switch, %error, "the host's own stack may answer the guest");
         }
     }
 }
@@ -49,7 +75,7 @@ pub async fn index_of(handle: &Handle, interface: &str) -> io::Result<Option<u32
     let mut links = handle.link().get().execute();
     while let Some(link) = links.try_next().await.map_err(io::Error::other)? {
         let named = link.attributes.iter().any(
-            |attribute| matches!(attribute, rtnetlink::packet_route::link::LinkAttribute::IfName(name) if name == interface),
+            |attribute| matches!(attribute, LinkAttribute::IfName(name) if name == interface),
         );
         if named {
             return Ok(Some(link.header.index));

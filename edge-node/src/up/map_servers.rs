@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::secrets::Secrets;
-use crate::intent::{MapServer, Name, StoreKind};
+use crate::intent::{self, MapServer, Name, StoreKind};
 
 /// Running Map-Servers by name.
 #[derive(Debug, Default)]
@@ -125,27 +125,28 @@ fn start(name: &str, spec: &MapServer, config: MapServerConfig, state: &Path) ->
 }
 
 fn config(spec: &MapServer, secrets: &Secrets) -> MapServerConfig {
-    let sites = spec.sites.iter().map(|site| Site {
+    let site = |site: &intent::Site| Site {
         name: site.name.clone(),
+        // Without its secret a key opens nothing: an empty one would be known to everybody.
         keys: site
             .keys
             .iter()
-            .map(|key| SiteKey {
-                key_id: key.key_id,
-                secret: Secret::new(secrets.get(&key.secret).cloned().unwrap_or_default()),
-                algorithms: key.algorithms.clone(),
+            .filter_map(|key| {
+                Some(SiteKey {
+                    key_id: key.key_id,
+                    secret: Secret::new(secrets.get(&key.secret)?.expose()),
+                    algorithms: key.algorithms.clone(),
+                })
             })
             .collect(),
         prefixes: site
             .prefixes
             .iter()
-            .map(|prefix| SitePrefix {
-                prefix: prefix.prefix,
-                accept_more_specifics: prefix.accept_more_specifics,
-            })
+            .map(|prefix| SitePrefix { prefix: prefix.prefix, accept_more_specifics: prefix.accept_more_specifics })
             .collect(),
         allow_proxy_reply: site.allow_proxy_reply,
         force_proxy_reply: false,
-    });
+    };
+    let sites = spec.sites.iter().map(site).filter(|site| !site.keys.is_empty());
     MapServerConfig { sites: sites.collect(), blocks: spec.blocks.clone(), ..MapServerConfig::default() }
 }

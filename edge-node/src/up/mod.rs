@@ -5,6 +5,7 @@
 //! | `node.rs` | the loop and all state |
 //! | `reconcile.rs` | from an intent to a machine that is like it |
 //! | `desired.rs` | what the packet path shall look like: a pure function |
+//! | `descriptors.rs` | TAPs and sockets, which outlive any one packet path |
 //! | `packets.rs` | the packet path's process and the link to it |
 //! | `shell.rs` | sockets and clock of the xTR |
 //! | `map_servers.rs` | Map-Servers of this node |
@@ -12,6 +13,7 @@
 //! | `preflight.rs`, `secrets.rs` | what the machine must have before anything is changed |
 //! | `status.rs` | the truth about all of it |
 
+mod descriptors;
 mod desired;
 mod exit;
 mod interfaces;
@@ -36,7 +38,7 @@ use tokio::{
 
 use crate::{
     api,
-    cli::{Directories, MapServerArgs, UpArgs},
+    cli::{DataplaneArgs, Directories, MapServerArgs, UpArgs},
     error::Report,
     read,
 };
@@ -138,5 +140,16 @@ fn log() {
         builder.json().init();
     } else {
         builder.with_target(false).init();
+    }
+}
+
+/// `weft dataplane`: the packet path's process. Its listening socket is its standard input.
+pub fn run_dataplane(arguments: &DataplaneArgs) -> ExitCode {
+    match dataplane::process::run(arguments.uid, arguments.gid) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("weft dataplane: {error}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -11,9 +11,10 @@ use std::{
 
 use dataplane::{
     control::{
-        Answer, CapturedPacket, Change, Event as PacketEvent, Generation, MappingConfig, MappingTarget, PathHealth,
-        PathLocator, Query,
+        Answer, CaptureFilter, CapturedPacket, Change, Event as PacketEvent, Generation, MappingConfig, MappingStatus,
+        MappingTarget, PathHealth, PathLocator, Query,
     },
+    link,
     port::uplink_sockets::path_mtu,
 };
 use lisp::{Eid, EidPrefix, Mapping, Rloc, XtrId};
@@ -22,12 +23,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use xtr::{Command, Event, LookupAnswer, LookupError};
 
 use super::{
+    descriptors::Descriptors,
     desired::Desired,
     exit,
     map_servers::MapServers,
+    names,
     packets::{FromPackets, Packets},
     preflight,
-    reconcile::{Descriptors, needs_packets},
+    reconcile::needs_packets,
     secrets::{self, Secrets},
     shell::{Datagram, Shell},
     store,
@@ -38,7 +41,7 @@ use crate::{
     cli::Directories,
     document::{Document, StoredIntent},
     error::Report,
-    intent::Intent,
+    intent::{Attach, Intent},
     kind::KindName,
     plan,
     read::{self, Source},
@@ -49,6 +52,8 @@ use crate::{
 const UNCONFIRMED: Duration = Duration::from_secs(180);
 /// A path MTU that the kernel told us is believed for this long (RFC 8201 §4).
 const PATH_MTU_LIFE: Duration = Duration::from_secs(600);
+/// Seconds between two looks at how much mappings are used.
+const USE_INTERVAL: u64 = 5;
 
 /// A node.
 #[derive(Debug)]
@@ -79,6 +84,10 @@ pub struct Node {
     next_lookup: u64,
     capture: Option<mpsc::Sender<CapturedPacket>>,
     pub(super) started: Instant,
+    used: mpsc::Receiver<Vec<MappingStatus>>,
+    use_sender: mpsc::Sender<Vec<MappingStatus>>,
+    packets_by: BTreeMap<EidPrefix, u64>,
+    seconds: u64,
 }
 
 /// What is known of the packet path's process.
@@ -101,6 +110,7 @@ impl Node {
         let stored = store::intent(state)?;
         let xtr_id = super::shell::xtr_id(state)?;
         let (shell, datagrams) = Shell::new(empty_xtr(xtr_id), state)?;
+        let (use_sender, used) = mpsc::channel(1);
         Ok(Self {
             stored,
             intent: Intent::default(),
@@ -127,6 +137,10 @@ impl Node {
             next_lookup: 0,
             capture: None,
             started: Instant::now(),
+            used,
+            use_sender,
+            packets_by: BTreeMap::new(),
+            seconds: 0,
             directories,
         })
     }
@@ -142,20 +156,23 @@ impl Node {
         let all = self.stored.documents_with(&documents)?;
         let intent = validate::intent(&all).map_err(Report::from)?;
         let interfaces = self.interfaces.borrow().clone();
+        let socket = self.packet_socket();
         let secrets = if sources.is_empty() {
             // Nobody is there to mend it: what can run shall run.
-            secrets::load(&intent).unwrap_or_else(|faults| {
-                for (name, message, help) in faults {
-                    self.failures.push(format!("Secret/{name}: {message}; {help}"));
-                }
-                Secrets::new()
-            })
+            let (secrets, unavailable) = secrets::load(&intent);
+            for (name, message, help) in unavailable {
+                self.failures.push(format!("Secret/{name}: {message}; {help}"));
+            }
+            secrets
         } else {
-            preflight::check(&all, &Intent::default(), &intent, &interfaces)?
+            preflight::check(&all, &Intent::default(), &intent, &interfaces, link::connect(&socket).is_ok())?
         };
         if needs_packets(&intent) {
             self.ensure_packets();
             self.first_connection().await;
+        }
+        if merged != self.stored || self.generation == Generation(0) {
+            self.generation = Generation(self.generation.0.saturating_add(1));
         }
         let failures = self.carry_out(intent, secrets).await;
         self.failures.extend(failures);
@@ -174,10 +191,14 @@ impl Node {
     /// Starts the packet path's supervisor when it is not there.
     pub(super) fn ensure_packets(&mut self) {
         if self.packets.is_none() {
-            let (packets, events) = Packets::start(self.directories.runtime_dir.join("dataplane.sock"));
+            let (packets, events) = Packets::start(self.packet_socket());
             self.packets = Some(packets);
             self.packet_events = Some(events);
         }
+    }
+
+    fn packet_socket(&self) -> PathBuf {
+        self.directories.runtime_dir.join("dataplane.sock")
     }
 
     /// Hears out the packet path before the intent is carried out: what it holds must not be opened anew.
@@ -196,7 +217,7 @@ impl Node {
                         self.desired.uplinks.insert(uplink.id, uplink.clone());
                     }
                     self.desired.exit.clone_from(&hello.local_exit);
-                    self.descriptors.adopt(descriptors);
+                    self.descriptors.adopt(&hello, descriptors, &self.interfaces.borrow());
                     self.adopt_mappings().await;
                 }
                 Ok(Some(_)) => {}
@@ -249,6 +270,7 @@ impl Node {
                 () = until(deadline) => self.shell.tick(),
                 Some(request) = requests.recv() => self.request(request).await,
                 Ok(()) = self.interfaces.changed() => self.interfaces_changed().await,
+                Some(held) = self.used.recv() => self.mappings_used(&held),
                 _ = second.tick() => self.second(),
             }
             self.flush_xtr();
@@ -274,14 +296,14 @@ impl Node {
             exit::close();
         }
         self.descriptors = Descriptors::default();
-        let _ = std::fs::remove_file(self.directories.runtime_dir.join("dataplane.sock"));
+        let _ = std::fs::remove_file(self.packet_socket());
     }
 
     async fn packet_event(&mut self, event: FromPackets) {
         match event {
             FromPackets::Connected { hello, descriptors, starts } => {
                 self.greet(&hello, starts);
-                self.descriptors.adopt(descriptors);
+                self.descriptors.adopt(&hello, descriptors, &self.interfaces.borrow());
                 self.send_everything().await;
             }
             FromPackets::Lost(reason) => {
@@ -306,12 +328,25 @@ impl Node {
             PacketEvent::ControlInData { from, payload } => self.shell.data_datagram(from, &payload),
             PacketEvent::PathTooSmall { rloc, size } => self.path_too_small(rloc, size),
             PacketEvent::PortFailed(id, reason) => {
-                let name = self.desired.ports.get(&id).map_or("?", |port| &port.name);
-                self.failures.push(format!("guest port {name}: {reason}"));
+                // Not served any more, and so not registered any more; it comes back with its interface.
+                self.descriptors.port_failed(id);
+                if let Some(port) = self.desired.ports.remove(&id) {
+                    tracing::error!(guest = port.name, reason, "a guest port failed");
+                    self.failures.push(format!("guest port {}: {reason}", port.name));
+                    self.send(vec![Change::RemovePort(id)]);
+                    let more = self.tell_xtr();
+                    self.failures.extend(more);
+                }
             }
             PacketEvent::UplinkFailed(id, reason) => {
-                let name = self.desired.uplinks.get(&id).map_or("?", |uplink| &uplink.name);
-                self.failures.push(format!("uplink {name}: {reason}"));
+                self.descriptors.uplink_failed(id);
+                if let Some(uplink) = self.desired.uplinks.remove(&id) {
+                    tracing::error!(uplink = uplink.name, reason, "an uplink failed");
+                    self.failures.push(format!("uplink {}: {reason}", uplink.name));
+                    self.send(vec![Change::RemoveUplink(id)]);
+                    let more = self.tell_xtr();
+                    self.failures.extend(more);
+                }
             }
             PacketEvent::Captured(packet) => {
                 if let Some(capture) = &self.capture
@@ -393,14 +428,62 @@ impl Node {
     async fn interfaces_changed(&mut self) {
         let interfaces = self.interfaces.borrow_and_update().clone();
         let desired = Desired::new(&self.intent, &interfaces);
-        if desired.uplinks != self.desired.uplinks {
-            tracing::info!("uplinks changed");
+        let returned = self.waiting_for_interface(&interfaces);
+        if desired.uplinks != self.desired.uplinks || returned {
+            tracing::info!(returned, "interfaces changed");
             let (intent, secrets) = (self.intent.clone(), self.secrets.clone());
             self.failures = self.carry_out(intent, secrets).await;
         }
     }
 
+    /// Whether a guest is not attached whose interface is there now.
+    fn waiting_for_interface(&self, interfaces: &Interfaces) -> bool {
+        self.intent.guests.iter().any(|(guest, spec)| {
+            spec.nics.iter().any(|nic| match &nic.attach {
+                Attach::Veth { interface } => {
+                    interfaces.contains_key(interface) && !self.desired.ports.contains_key(&names::port(guest, &nic.name))
+                }
+                // Making it is an attempt of its own, and would tell of a change again.
+                Attach::Tap { .. } => false,
+            })
+        })
+    }
+
+    /// Asks which mappings packets matched lately: their use keeps them from eviction, and has them refreshed in time.
+    fn ask_for_use(&self) {
+        if let Some(packets) = self.packets.clone().filter(|_| self.connected) {
+            let sender = self.use_sender.clone();
+            tokio::spawn(async move {
+                if let Answer::Mappings(held) = packets.ask(Query::Mappings).await {
+                    let _ = sender.send(held).await;
+                }
+            });
+        }
+    }
+
+    fn mappings_used(&mut self, held: &[MappingStatus]) {
+        let before = std::mem::take(&mut self.packets_by);
+        let mut used = Vec::new();
+        for status in held {
+            let prefix = status.mapping.prefix;
+            // A packet path that was started anew counts from zero.
+            let seen = before.get(&prefix).copied().filter(|seen| *seen <= status.packets).unwrap_or(0);
+            let fresh = status.packets.saturating_sub(seen);
+            if fresh > 0 {
+                used.push((prefix, fresh));
+            }
+            self.packets_by.insert(prefix, status.packets);
+        }
+        if !used.is_empty() {
+            self.shell.command(Command::MappingsUsed(used));
+        }
+    }
+
     fn second(&mut self) {
+        self.seconds = self.seconds.wrapping_add(1);
+        if self.seconds.is_multiple_of(USE_INTERVAL) {
+            self.ask_for_use();
+        }
         let now = Instant::now();
         let stale: Vec<EidPrefix> =
             self.unconfirmed.iter().filter(|(_, until)| **until <= now).map(|(prefix, _)| *prefix).collect();
@@ -469,15 +552,20 @@ impl Node {
                 self.lookups.insert(self.next_lookup, answer);
                 self.shell.command(Command::Lookup { id: self.next_lookup, eid, resolver });
             }
-            Request::Capture(filter, packets) => match (&self.capture, self.packets.clone()) {
-                (None, Some(path)) => {
-                    self.capture = Some(packets);
-                    tokio::spawn(async move { path.ask(Query::Capture(Some(filter))).await });
-                }
-                // Dropping the sender ends the stream; the API told why already.
-                _ => drop(packets),
-            },
+            Request::Capture(filter, packets, answer) => {
+                let _ = answer.send(self.begin_capture(filter, packets));
+            }
         }
+    }
+
+    fn begin_capture(&mut self, filter: CaptureFilter, sink: mpsc::Sender<CapturedPacket>) -> Result<(), String> {
+        if self.capture.as_ref().is_some_and(|running| !running.is_closed()) {
+            return Err("another capture runs on this node".to_owned());
+        }
+        let packets = self.packets.clone().filter(|_| self.connected).ok_or("no packet path runs on this node")?;
+        self.capture = Some(sink);
+        tokio::spawn(async move { packets.ask(Query::Capture(Some(filter))).await });
+        Ok(())
     }
 
     /// Reads and checks a change; nothing is changed.
@@ -502,14 +590,19 @@ impl Node {
 
     fn judge(&self, stored: StoredIntent, all: &[Document]) -> Result<Prepared, Report> {
         let intent = validate::intent_after(all, &self.intent).map_err(Report::from)?;
-        let secrets = preflight::check(all, &self.intent, &intent, &self.interfaces.borrow())?;
+        let secrets = preflight::check(all, &self.intent, &intent, &self.interfaces.borrow(), false)?;
         let actions = plan::diff(&self.intent, &intent);
         Ok(Prepared { stored, intent, secrets, actions })
     }
 
     async fn apply(&mut self, prepared: Prepared) -> Result<Applied, Report> {
-        let (before, before_secrets) = (self.intent.clone(), self.secrets.clone());
-        let failures = if prepared.actions.is_empty() && prepared.secrets == self.secrets {
+        let (before, before_secrets, before_generation) = (self.intent.clone(), self.secrets.clone(), self.generation);
+        let unchanged = prepared.actions.is_empty() && prepared.secrets == self.secrets;
+        if !prepared.actions.is_empty() {
+            self.generation = Generation(self.generation.0.saturating_add(1));
+        }
+        // What failed earlier is tried again even if nothing is asked for that is new.
+        let failures = if unchanged && self.failures.is_empty() {
             Vec::new()
         } else {
             self.carry_out(prepared.intent.clone(), prepared.secrets.clone()).await
@@ -517,18 +610,24 @@ impl Node {
         if failures.is_empty() {
             match store::keep(&self.directories.state_dir, &prepared.stored) {
                 Ok(()) => {
+                    tracing::info!(generation = self.generation.0, actions = prepared.actions.len(), "applied");
                     self.failures.clear();
                     self.stored = prepared.stored.clone();
                     return Ok(prepared.applied(self.generation, true));
                 }
                 Err(error) => {
                     let message = format!("the intent cannot be kept: {error}");
+                    self.generation = before_generation;
                     self.failures = self.carry_out(before, before_secrets).await;
                     return Err(preflight::failure(message, "check the state directory; nothing was changed"));
                 }
             }
         }
-        self.failures = self.carry_out(before, before_secrets).await;
+        tracing::error!(reasons = failures.join("; "), "not applied; going back to the last good intent");
+        self.generation = before_generation;
+        let remaining = self.carry_out(before, before_secrets).await;
+        let failed = failures.iter().map(|failure| format!("the last apply failed and was undone: {failure}"));
+        self.failures = failed.chain(remaining).collect();
         let help = "the node is as it was before; mend this and apply again";
         Err(Report(failures.into_iter().flat_map(|failure| preflight::failure(failure, help).0).collect()))
     }

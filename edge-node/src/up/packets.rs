@@ -24,6 +24,10 @@ use tokio::{
 const HELLO: Duration = Duration::from_secs(5);
 /// Pause before another try when it does not come up.
 const PAUSE: Duration = Duration::from_millis(300);
+/// How long it may take to carry out a set of changes.
+const ACKNOWLEDGE: Duration = Duration::from_secs(5);
+/// How long it may take to answer a question.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// A change and the descriptors it carries.
 pub type Carried = (Change, Vec<OwnedFd>);
@@ -81,7 +85,11 @@ impl Packets {
     pub async fn apply(&self, changes: Vec<Carried>) -> Result<(), Vec<String>> {
         let (answer, answered) = oneshot::channel();
         let _ = self.sender.send(ToPackets::Apply(changes, answer));
-        answered.await.unwrap_or_else(|_| Err(vec!["the packet path went away".to_owned()]))
+        match timeout(ACKNOWLEDGE, answered).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(vec!["the packet path went away".to_owned()]),
+            Err(_) => Err(vec![format!("the packet path did not acknowledge within {ACKNOWLEDGE:?}")]),
+        }
     }
 
     /// Sends changes without waiting; refusals are logged.
@@ -102,9 +110,17 @@ impl Packets {
 
     /// Asks a question.
     pub async fn ask(&self, query: Query) -> Answer {
+        let patience = match &query {
+            Query::Ping { timeout, .. } => timeout.saturating_add(ANSWER),
+            _ => ANSWER,
+        };
         let (answer, answered) = oneshot::channel();
         let _ = self.sender.send(ToPackets::Ask(query, answer));
-        answered.await.unwrap_or_else(|_| Answer::Refused("the packet path went away".to_owned()))
+        match timeout(patience, answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Answer::Refused("the packet path went away".to_owned()),
+            Err(_) => Answer::Refused("the packet path does not answer".to_owned()),
+        }
     }
 
     /// Ends the packet path for good.
@@ -130,6 +146,7 @@ struct Waiting {
     question: u64,
     applies: Vec<Apply>,
     answers: HashMap<u64, oneshot::Sender<Answer>>,
+    events_dropped: u64,
 }
 
 /// Changes sent together.
@@ -236,7 +253,7 @@ impl Supervisor {
                         guard.clear_ready_matching(Ready::WRITABLE);
                     }
                     for message in received {
-                        self.hear(message, &mut waiting).await;
+                        self.hear(message, &mut waiting);
                     }
                     if let Some(error) = ended {
                         return match quitting.take() {
@@ -275,11 +292,18 @@ impl Supervisor {
         }
     }
 
-    async fn hear(&mut self, message: Up, waiting: &mut Waiting) {
+    fn hear(&self, message: Up, waiting: &mut Waiting) {
         match message {
             Up::Hello(_) => {}
+            // Events are hints that come again. Waiting for room could wait for ever: the node may be waiting for an
+            // acknowledgement that stands behind this event.
             Up::Event(event) => {
-                let _ = self.events.send(FromPackets::Event(event)).await;
+                if self.events.try_send(FromPackets::Event(event)).is_err() {
+                    waiting.events_dropped += 1;
+                    if waiting.events_dropped.is_power_of_two() {
+                        tracing::warn!(dropped = waiting.events_dropped, "events of the packet path were dropped");
+                    }
+                }
             }
             Up::Answer(number, answer) => {
                 if let Some(waiter) = waiting.answers.remove(&number) {

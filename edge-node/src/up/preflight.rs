@@ -1,7 +1,15 @@
 //! What the intent asks of this machine, checked before anything is changed: interfaces, namespaces, credentials,
 //! programs, addresses.
 
-use std::{collections::BTreeSet, net::IpAddr, path::Path};
+use std::{
+    collections::BTreeSet,
+    io::ErrorKind,
+    net::{IpAddr, SocketAddr, UdpSocket},
+    path::Path,
+};
+
+use dataplane::port::uplink_sockets::DATA_PORT;
+use lisp::CONTROL_PORT;
 
 use super::{
     interfaces::namespace_path,
@@ -16,7 +24,8 @@ use crate::{
     nearest,
 };
 
-/// Checks `desired` against the machine. What `current` has in use already is not asked for again.
+/// Checks `desired` against the machine. What `current` has in use already is not asked for again; with
+/// `packet_path_runs` a packet path of an earlier control process may hold the data port.
 ///
 /// # Errors
 /// Everything that the machine does not have.
@@ -25,6 +34,7 @@ pub fn check(
     current: &Intent,
     desired: &Intent,
     interfaces: &Interfaces,
+    packet_path_runs: bool,
 ) -> Result<Secrets, Report> {
     let mut faults = Vec::new();
     let mut fault = |kind, name: &str, path: &str, message: String, help: String| {
@@ -70,17 +80,53 @@ pub fn check(
             }
         }
     }
+    let ours = rlocs(current, interfaces);
+    let rlocs = rlocs(desired, interfaces);
+    if let Some(node) = &desired.node {
+        for (index, uplink) in node.uplinks.iter().enumerate() {
+            let addresses = interfaces.get(&uplink.interface).map(|interface| interface.addresses.as_slice());
+            for address in addresses.unwrap_or_default().iter().filter(|address| !ours.contains(address)) {
+                for (port, what) in [(DATA_PORT, "data"), (CONTROL_PORT, "control")] {
+                    let expected = packet_path_runs && port == DATA_PORT;
+                    if !expected && busy(SocketAddr::new(*address, port)) {
+                        let message = format!("UDP port {port} of {address} (LISP {what}) is in use by another program");
+                        let help = format!("`ss -lunp sport = :{port}` says which: end it, or name another uplink");
+                        fault(KindName::Node, &node.name, &format!("spec.uplinks[{index}].interface"), message, help);
+                    }
+                }
+            }
+        }
+    }
     for (name, server) in &desired.map_servers {
         for (index, address) in server.listen.iter().enumerate() {
+            let mut listen = |message: String, help: String| {
+                fault(KindName::MapServer, name, &format!("spec.listen[{index}]"), message, help);
+            };
+            if address.port() == CONTROL_PORT && rlocs.contains(&address.ip()) {
+                listen(
+                    format!("{} is an RLOC of this node, whose xTR listens on port {CONTROL_PORT} of it", address.ip()),
+                    "give the Map-Server an address of its own, on an interface that is no uplink, such as lo".to_owned(),
+                );
+                continue;
+            }
+            if current.map_servers.values().any(|old| old.listen.contains(address)) {
+                continue;
+            }
             let local = address.ip().is_unspecified()
                 || address.ip().is_loopback()
                 || interfaces.values().any(|interface| interface.addresses.contains(&address.ip()));
-            if !local && current.map_servers.get(name).is_none_or(|old| !old.listen.contains(address)) {
-                let known: Vec<IpAddr> = interfaces.values().flat_map(|interface| interface.addresses.clone()).collect();
-                let known: Vec<String> = known.iter().map(ToString::to_string).collect();
-                let message = format!("{} is no address of this machine", address.ip());
-                let help = format!("its addresses are {}", known.join(", "));
-                fault(KindName::MapServer, name, &format!("spec.listen[{index}]"), message, help);
+            if !local {
+                let known = interfaces.values().flat_map(|interface| &interface.addresses);
+                let known: Vec<String> = known.map(ToString::to_string).collect();
+                listen(
+                    format!("{} is no address of this machine", address.ip()),
+                    format!("its addresses are {}", known.join(", ")),
+                );
+            } else if busy(*address) {
+                listen(
+                    format!("UDP {address} is in use by another program"),
+                    format!("`ss -lunp sport = :{}` says which: end it, or listen elsewhere", address.port()),
+                );
             }
         }
     }
@@ -90,16 +136,21 @@ pub fn check(
             fault(KindName::Network, name, "spec.local", message, "install the package nftables".to_owned());
         }
     }
-    let loaded = secrets::load(desired);
-    if let Err(unavailable) = &loaded {
-        for (name, message, help) in unavailable {
-            fault(KindName::Secret, name, "spec", message.clone(), help.clone());
-        }
+    let (secrets, unavailable) = secrets::load(desired);
+    for (name, message, help) in unavailable {
+        fault(KindName::Secret, &name, "spec", message, help);
     }
-    match (faults.is_empty(), loaded) {
-        (true, Ok(secrets)) => Ok(secrets),
-        _ => Err(Report::from(faults)),
-    }
+    if faults.is_empty() { Ok(secrets) } else { Err(Report::from(faults)) }
+}
+
+/// Addresses that the node's xTR has, or will have.
+fn rlocs(intent: &Intent, interfaces: &Interfaces) -> BTreeSet<IpAddr> {
+    let uplinks = intent.node.iter().flat_map(|node| &node.uplinks);
+    uplinks.filter_map(|uplink| interfaces.get(&uplink.interface)).flat_map(|interface| interface.addresses.clone()).collect()
+}
+
+fn busy(address: SocketAddr) -> bool {
+    UdpSocket::bind(address).is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
 }
 
 fn is_tap(interface: &str) -> bool {

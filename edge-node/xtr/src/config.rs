@@ -4,6 +4,7 @@ use std::{fmt, net::SocketAddr, time::Duration};
 
 use lisp::wire::AuthAlgorithm;
 use lisp::{EidPrefix, Locator, SiteId, Ttl, XtrId};
+use zeroize::Zeroizing;
 
 /// Everything that [`crate::Command::Configure`] sets. Full, never a delta; the machine works out what changed.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,14 +41,14 @@ pub struct MapServerPeer {
     pub want_map_notify: bool,
 }
 
-/// A pre-shared secret. Never shown.
+/// A pre-shared secret. Shown by nothing, wiped when dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Vec<u8>);
+pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
     /// Wraps the bytes.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
-        Self(bytes.into())
+        Self(Zeroizing::new(bytes.into()))
     }
 
     /// The bytes, for a MAC and nothing else.
