@@ -7,7 +7,7 @@ use std::{
     sync::OnceLock,
 };
 
-use schemars::{Schema, SchemaGenerator, generate::SchemaSettings};
+use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Value, json};
 
 use crate::{
@@ -37,20 +37,25 @@ pub fn any() -> Value {
 }
 
 fn generate(kind: KindName) -> Value {
-    let mut settings = SchemaSettings::draft2020_12();
-    settings.inline_subschemas = true;
-    let generator = SchemaGenerator::new(settings);
-    let schema: Schema = match kind {
-        KindName::Node => generator.into_root_schema_for::<Object<NodeSpec>>(),
-        KindName::MapServer => generator.into_root_schema_for::<Object<MapServerSpec>>(),
-        KindName::Network => generator.into_root_schema_for::<Object<NetworkSpec>>(),
-        KindName::Guest => generator.into_root_schema_for::<Object<GuestSpec>>(),
-        KindName::Policy => generator.into_root_schema_for::<Object<PolicySpec>>(),
-        KindName::Secret => generator.into_root_schema_for::<Object<SecretSpec>>(),
+    match kind {
+        KindName::Node => object::<NodeSpec>(kind),
+        KindName::MapServer => object::<MapServerSpec>(kind),
+        KindName::Network => object::<NetworkSpec>(kind),
+        KindName::Guest => object::<GuestSpec>(kind),
+        KindName::Policy => object::<PolicySpec>(kind),
+        KindName::Secret => object::<SecretSpec>(kind),
+    }
+}
+
+fn object<S: JsonSchema>(kind: KindName) -> Value {
+    let generator = || {
+        let mut settings = SchemaSettings::draft2020_12();
+        settings.inline_subschemas = true;
+        SchemaGenerator::new(settings)
     };
-    let mut value = schema.to_value();
+    let mut value = generator().into_root_schema_for::<Object<S>>().to_value();
     value["title"] = json!(kind.as_str());
-    value["description"] = value["properties"]["spec"]["description"].clone();
+    value["description"] = generator().into_root_schema_for::<S>().to_value()["description"].take();
     value["properties"]["kind"] = json!({"const": kind.as_str(), "description": "Kind of object."});
     value["properties"]["apiVersion"] = json!({"const": API_VERSION, "description": "Version of the objects."});
     value

@@ -7,6 +7,8 @@
 
 mod meaning;
 mod structure;
+#[cfg(test)]
+mod tests;
 
 use crate::{document::Document, error::IntentError, intent::Intent};
 

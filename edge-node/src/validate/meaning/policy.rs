@@ -1,0 +1,178 @@
+//! Kind `Policy`, and the policies' own tests.
+
+use dataplane::control::NetworkId;
+
+use super::{Reader, exactly_one, text};
+use crate::{
+    document::Document,
+    intent::{Policy, PolicyTest, Rule, Selector},
+    kind::{self, Action, KindName, PolicySpec},
+    nearest, policy,
+    tree::{Path, shorten},
+};
+
+pub(super) fn read<'a>(reader: &mut Reader<'a>, document: &'a Document) {
+    let Some(object) = reader.object::<PolicySpec>(document) else {
+        return;
+    };
+    let spec = object.spec;
+    let path = Path::parse("spec");
+    if reader.reference(document, &path.then("network"), KindName::Network, &spec.network).is_none() {
+        return;
+    }
+    let scope = Scope {
+        document,
+        network: &spec.network,
+    };
+    let mut rules = Vec::new();
+    for (index, rule) in spec.rules.iter().enumerate() {
+        let path = path.then("rules").then(index);
+        rules.push(Rule {
+            from: scope.selectors(reader, &path.then("from"), &rule.from),
+            to: scope.selectors(reader, &path.then("to"), &rule.to),
+            services: services(reader, document, &path.then("services"), &rule.services),
+            allow: rule.action == Action::Allow,
+        });
+    }
+    let mut tests = Vec::new();
+    for (index, test) in spec.tests.iter().enumerate() {
+        let path = path.then("tests").then(index);
+        let from = scope.selector(reader, &path.then("from"), &test.from);
+        let to = scope.selector(reader, &path.then("to"), &test.to);
+        let service = match &test.service {
+            Some(service) => reader.parse(document, &path.then("service"), service, text::service),
+            None => None,
+        };
+        if let (Some(from), Some(to)) = (from, to) {
+            tests.push(PolicyTest {
+                from,
+                to,
+                service,
+                allow: test.expect == Action::Allow,
+            });
+        }
+    }
+    let network = spec.network;
+    reader.intent.policies.insert(document.name.clone(), Policy { network, rules, tests });
+}
+
+fn services(
+    reader: &mut Reader<'_>,
+    document: &Document,
+    path: &Path,
+    texts: &[String],
+) -> Vec<crate::intent::Service> {
+    let mut found = Vec::new();
+    for (index, service) in texts.iter().enumerate() {
+        found.extend(reader.parse(document, &path.then(index), service, text::service));
+    }
+    found
+}
+
+/// Where selectors stand.
+struct Scope<'a> {
+    document: &'a Document,
+    network: &'a str,
+}
+
+impl Scope<'_> {
+    fn selectors(&self, reader: &mut Reader<'_>, path: &Path, selectors: &[kind::Selector]) -> Vec<Selector> {
+        let mut found = Vec::new();
+        for (index, selector) in selectors.iter().enumerate() {
+            found.extend(self.selector(reader, &path.then(index), selector));
+        }
+        found
+    }
+
+    fn selector(&self, reader: &mut Reader<'_>, path: &Path, selector: &kind::Selector) -> Option<Selector> {
+        let kind::Selector { prefix, name, label } = selector;
+        let given = [("prefix", prefix.is_some()), ("name", name.is_some()), ("label", label.is_some())];
+        let field = match exactly_one(&given) {
+            Ok(field) => path.then(field),
+            Err(message) => {
+                reader.fail(
+                    self.document,
+                    path,
+                    message,
+                    "say who, once: {prefix: PREFIX}, {name: GUEST} or {label: KEY=VALUE}; several are several list items",
+                );
+                return None;
+            }
+        };
+        if let Some(prefix) = prefix {
+            return reader.parse(self.document, &field, prefix, text::prefix).map(Selector::Prefix);
+        }
+        if let Some(label) = label {
+            let label = reader.parse(self.document, &field, label, text::label);
+            return label.map(|(key, value)| Selector::Label(key, value));
+        }
+        let selector = Selector::Name(name.clone()?);
+        self.is_known(reader, &field, name.as_ref()?).then_some(selector)
+    }
+
+    /// A name must be that of a guest with a NIC in the network, or stand in the network's names.
+    fn is_known(&self, reader: &mut Reader<'_>, path: &Path, name: &str) -> bool {
+        let guests: Vec<String> = reader
+            .intent
+            .guests
+            .iter()
+            .filter(|(_, guest)| guest.nics.iter().any(|nic| nic.network == self.network))
+            .map(|(name, _)| name.clone())
+            .collect();
+        let network = reader.intent.networks.get(self.network);
+        let names = network.into_iter().flat_map(|network| network.names.keys().cloned());
+        let known: Vec<String> = guests.into_iter().chain(names).collect();
+        if known.iter().any(|known| known == name) {
+            return true;
+        }
+        // A guest that did not come so far has had its message.
+        if reader.document(KindName::Guest, name).is_some() && !reader.errors.is_empty() {
+            return false;
+        }
+        let message = format!("Network {} knows nobody called `{}`", self.network, shorten(name));
+        let help = match nearest::nearest(name, known.iter().map(String::as_str)) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!(
+                "name a guest of this node that is in the network; for one on another node add its addresses to \
+                 `names` of Network {}",
+                self.network
+            ),
+        };
+        reader.fail(self.document, path, message, help);
+        false
+    }
+}
+
+/// Runs the tests of all policies, each against the whole policy of its network.
+pub(super) fn run_tests(reader: &mut Reader<'_>) {
+    for document in reader.of(KindName::Policy) {
+        let Some(found) = reader.intent.policies.get(&document.name) else {
+            continue;
+        };
+        let config = policy::config(&reader.intent, &found.network, NetworkId(0));
+        let failures: Vec<(usize, bool, policy::Failure)> = found
+            .tests
+            .iter()
+            .enumerate()
+            .filter_map(|(index, test)| {
+                let failure = policy::run(&reader.intent, &config, &found.network, test).err()?;
+                Some((index, test.allow, failure))
+            })
+            .collect();
+        for (index, allow, failure) in failures {
+            let path = Path::parse("spec.tests").then(index);
+            let word = if allow { "allow" } else { "deny" };
+            let help = match &failure {
+                policy::Failure::Answer { rule: Some(rule), .. } => {
+                    format!("change {rule}, or put a rule before it, or expect the opposite")
+                }
+                policy::Failure::Answer { rule: None, .. } => {
+                    "add a rule that allows it, or expect deny".to_owned()
+                }
+                policy::Failure::Nobody => "name two that have IPv4, or two that have IPv6 addresses".to_owned(),
+                policy::Failure::TooWide => "name smaller prefixes or a single service, in several tests".to_owned(),
+            };
+            reader.fail(document, &path.then("expect"), format!("the test expects {word}: {failure}"), help);
+        }
+    }
+}
