@@ -73,7 +73,9 @@ pub fn parse(sources: &[Source]) -> Result<Vec<Document>, Report> {
     let mut errors = Vec::new();
     for source in sources {
         let source = Arc::new(source.clone());
-        match serde_saphyr::from_multiple::<Node>(&source.text) {
+        // YAML 1.2: `yes`, `no`, `on`, `n` are words, not truth values.
+        let options = serde_saphyr::options! { strict_booleans: true };
+        match serde_saphyr::from_multiple_with_options::<Node>(&source.text, options) {
             Ok(roots) => {
                 for root in roots {
                     match Document::new(Arc::clone(&source), root) {

@@ -110,6 +110,7 @@ pub struct Object<S> {
     /// Its name and labels.
     pub metadata: Metadata,
     /// What it says.
+    #[schemars(extend("x-help" = "write `spec:` and below it what the object says; `weft schema KIND` shows what may stand there"))]
     pub spec: S,
 }
 

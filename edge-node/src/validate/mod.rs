@@ -12,6 +12,14 @@ mod tests;
 
 use crate::{document::Document, error::IntentError, intent::Intent};
 
+/// A service as people write it, such as `tcp/443`.
+///
+/// # Errors
+/// What is wrong with the text, and what to write.
+pub fn service(text: &str) -> Result<crate::intent::Service, (String, String)> {
+    meaning::text::service(text).map_err(|wrong| (wrong.message, wrong.help))
+}
+
 /// Validates the documents that make up a whole intent.
 ///
 /// # Errors

@@ -19,7 +19,7 @@ pub(super) fn check(document: &Document) -> Vec<IntentError> {
         document,
         errors: Vec::new(),
     };
-    let root = document.root.span;
+    let root = document.root.place(&Path::parse("metadata.name"));
     check.value(schema::of(document.kind), &document.root, &Path::default(), root);
     check.errors
 }

@@ -93,6 +93,8 @@ fn nics<'a>(
         let attach = attach(reader, document, &path.then("attach"), &nic.attach, claims);
         let taken = claims.networks.entry(nic.network.clone()).or_default();
         let mac = mac(reader, document, &path, nic, taken);
+        // Of a network that has had its message nothing is known for sure.
+        let network = network.filter(|_| !reader.is_broken(KindName::Network, &nic.network));
         let network = network.and_then(|_| reader.intent.networks.get(&nic.network).cloned());
         let addresses = addresses(reader, document, &path, nic, network.as_ref(), taken);
         let routed = routed(reader, document, &path, nic, network.as_ref(), taken);
@@ -358,6 +360,9 @@ fn allocate(reader: &mut Reader<'_>, previous: &Intent, claims: &Claims<'_>) {
     }
     for (name, guest) in &mut guests {
         for (index, nic) in guest.nics.iter_mut().enumerate() {
+            if reader.is_broken(KindName::Network, &nic.network) {
+                continue;
+            }
             let path = Path::parse("spec.nics").then(index);
             let slice = wanting(nic, &reader.intent.networks);
             if let Some(slice) = slice {

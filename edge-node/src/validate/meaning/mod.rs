@@ -7,9 +7,12 @@ mod network;
 mod node;
 mod policy;
 mod secret;
-mod text;
+pub(super) mod text;
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use serde::de::DeserializeOwned;
 
@@ -30,6 +33,7 @@ pub(super) fn read(documents: &[Document], previous: &Intent) -> Result<Intent, 
         documents,
         intent: Intent::default(),
         errors: Vec::new(),
+        broken: BTreeSet::new(),
         interfaces: BTreeMap::new(),
         sockets: BTreeMap::new(),
     };
@@ -52,6 +56,8 @@ struct Reader<'a> {
     documents: &'a [Document],
     intent: Intent,
     errors: Vec<IntentError>,
+    /// Objects that something is wrong with: what follows from that is not worth a message.
+    broken: BTreeSet<(KindName, String)>,
     /// Interfaces of this machine that something uses.
     interfaces: BTreeMap<String, Place<'a>>,
     /// Addresses that Map-Servers of this node listen on.
@@ -100,7 +106,13 @@ impl<'a> Reader<'a> {
     }
 
     fn fail(&mut self, document: &Document, path: &Path, message: impl Into<String>, help: impl Into<String>) {
+        self.broken.insert((document.kind, document.name.clone()));
         self.errors.push(document.error(path, message, help));
+    }
+
+    /// Whether something is wrong with an object that is there.
+    fn is_broken(&self, kind: KindName, name: &str) -> bool {
+        self.broken.contains(&(kind, name.to_owned()))
     }
 
     /// The object of a document. That it fits was found by the schema; what the schema cannot say ends here.

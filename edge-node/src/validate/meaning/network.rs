@@ -45,7 +45,10 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, document: &'a Document) {
         NetworkKind::Local(_) => None,
     };
     let ipv4 = spec.ipv4.as_ref().and_then(|ipv4| subnet(reader, document, &path.then("ipv4"), ipv4, prefixes));
-    let names = names(reader, document, &path.then("names"), &spec.names, prefixes);
+    // A subnet that lies outside of the mesh has had its message; names inside of it need none of their own.
+    let wider: Option<Vec<IpNet>> =
+        prefixes.map(|prefixes| prefixes.iter().copied().chain(ipv4.as_ref().map(|ipv4| ipv4.prefix.into())).collect());
+    let names = names(reader, document, &path.then("names"), &spec.names, wider.as_deref());
     let domain = match &spec.domain {
         Some(domain) => reader.parse(document, &path.then("domain"), domain, text::domain),
         None => Some(format!("{}.weft", document.name)),

@@ -125,8 +125,8 @@ impl Scope<'_> {
         if known.iter().any(|known| known == name) {
             return true;
         }
-        // A guest that did not come so far has had its message.
-        if reader.document(KindName::Guest, name).is_some() && !reader.errors.is_empty() {
+        // What is wrong there has had its message.
+        if reader.is_broken(KindName::Guest, name) || reader.is_broken(KindName::Network, self.network) {
             return false;
         }
         let message = format!("Network {} knows nobody called `{}`", self.network, shorten(name));
