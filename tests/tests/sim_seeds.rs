@@ -1,5 +1,5 @@
-//! A thousand stories of a mesh in trouble. `WEFT_SIM_SEED=n` replays one with its trace, `WEFT_SIM_SEEDS=n` runs
-//! more of them (`make soak`), `WEFT_SIM_FIRST=n` starts elsewhere.
+//! A thousand stories of a mesh in trouble; a hundred thousand in `make soak`. `WEFT_SIM_SEED=n` replays one with its
+//! trace, `WEFT_SIM_SEEDS=n` runs so many, `WEFT_SIM_FIRST=n` starts elsewhere.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,8 +20,23 @@ fn sim_thousand_seeds() {
         }
         return;
     }
-    let first = number("WEFT_SIM_FIRST").unwrap_or(0);
-    let count = number("WEFT_SIM_SEEDS").unwrap_or(1000);
+    run_all(
+        number("WEFT_SIM_FIRST").unwrap_or(0),
+        number("WEFT_SIM_SEEDS").unwrap_or(1000),
+    );
+}
+
+/// More than an hour on two cores.
+#[test]
+#[ignore = "soak: a hundred thousand seeds"]
+fn sim_hundred_thousand_seeds() {
+    run_all(
+        number("WEFT_SIM_FIRST").unwrap_or(1000),
+        number("WEFT_SIM_SEEDS").unwrap_or(100_000),
+    );
+}
+
+fn run_all(first: u64, count: u64) {
     let next = AtomicU64::new(first);
     let (actions, datagrams, lost, delivered) = (
         AtomicU64::new(0),
