@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr};
 
 use etherparse::PacketBuilder;
 
-use crate::intent::Service;
+use crate::{intent::Service, validate};
 
 /// Bytes of payload unless told otherwise.
 const PAYLOAD: usize = 56;
@@ -26,8 +26,7 @@ impl Probe {
     /// # Errors
     /// The service is not understood, or the families differ: what is wrong, and what to do.
     pub fn new(source: IpAddr, destination: IpAddr, service: &str, size: Option<u16>) -> Result<Self, (String, String)> {
-        let help = "use icmp, tcp/443, udp/53 or protocol/47".to_owned();
-        let service = crate::validate::service(service).ok_or((format!("`{service}` is no service"), help))?;
+        let service = validate::service(service)?;
         if source.is_ipv4() != destination.is_ipv4() {
             let message = format!("{source} and {destination} are of different families");
             return Err((message, "ask about addresses of one family".to_owned()));

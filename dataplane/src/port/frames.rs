@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IoSlice},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use rustix::io::Errno;
@@ -43,10 +43,6 @@ impl Frames {
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-
-    pub(super) fn descriptor(&self) -> RawFd {
-        self.fd.as_raw_fd()
     }
 
     /// Frames that made no sense since the last call.

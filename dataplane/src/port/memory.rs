@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     io,
     os::{
-        fd::{AsRawFd, RawFd},
+        fd::{AsFd, BorrowedFd},
         unix::net::UnixDatagram,
     },
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -78,8 +78,8 @@ impl GuestPort for MemoryPort {
         Ok(written)
     }
 
-    fn descriptor(&self) -> Option<RawFd> {
-        Some(self.bell.as_raw_fd())
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.bell.as_fd())
     }
 }
 

@@ -10,7 +10,7 @@ pub mod udp;
 pub mod uplink_sockets;
 pub mod vnet;
 
-use std::{io, os::fd::RawFd};
+use std::{io, os::fd::BorrowedFd};
 
 use crate::buffer::{DatagramRun, PacketBuf, Pool};
 
@@ -28,7 +28,7 @@ pub trait GuestPort {
     fn tx_burst(&mut self, pool: &mut Pool, frames: &mut Vec<PacketBuf>) -> io::Result<usize>;
 
     /// What to poll for input; none for ports that are polled by calling.
-    fn descriptor(&self) -> Option<RawFd>;
+    fn descriptor(&self) -> Option<BorrowedFd<'_>>;
 
     /// Frames that made no sense to the port itself since the last call.
     fn take_invalid(&mut self) -> u64 {
@@ -43,13 +43,18 @@ pub trait UplinkPort {
 
     /// Takes all `runs`, sends and recycles; returns how many datagrams left. A refused size is reported in
     /// `too_small`. What a full socket has no room for is kept: see [`UplinkPort::blocked`].
-    fn tx_burst(&mut self, pool: &mut Pool, runs: &mut Vec<DatagramRun>, too_small: &mut Vec<TooSmall>) -> io::Result<usize>;
+    fn tx_burst(
+        &mut self,
+        pool: &mut Pool,
+        runs: &mut Vec<DatagramRun>,
+        too_small: &mut Vec<TooSmall>,
+    ) -> io::Result<usize>;
 
     /// What to poll for input.
-    fn descriptors(&self) -> Vec<RawFd>;
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>>;
 
     /// What to poll for output before `tx_burst` is called again (with no runs, if need be): runs wait for room there.
-    fn blocked(&self) -> Option<RawFd> {
+    fn blocked(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 

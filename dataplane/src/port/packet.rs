@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, OwnedFd, RawFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use rustix::io::Errno;
@@ -51,8 +51,8 @@ impl GuestPort for PacketPort {
         })
     }
 
-    fn descriptor(&self) -> Option<RawFd> {
-        Some(self.frames.descriptor())
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.frames.fd())
     }
 
     fn take_invalid(&mut self) -> u64 {

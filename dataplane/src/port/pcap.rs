@@ -3,7 +3,7 @@
 
 use std::{
     io::{self, Read, Write},
-    os::fd::RawFd,
+    os::fd::BorrowedFd,
 };
 
 use super::GuestPort;
@@ -123,7 +123,7 @@ impl<R: Read, W: Write> GuestPort for PcapPort<R, W> {
         Ok(written)
     }
 
-    fn descriptor(&self) -> Option<RawFd> {
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 }

@@ -11,7 +11,7 @@
 use std::{
     io,
     net::IpAddr,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use super::{TooSmall, UplinkPort};
@@ -25,6 +25,9 @@ use crate::{
 const OUTER_V4: usize = 20 + 8;
 /// Bytes of an outer IPv6 header and UDP.
 const OUTER_V6: usize = 40 + 8;
+
+/// Runs that may wait for room in a socket; each may be 64 KiB.
+const WAITING: usize = 128;
 
 /// Sockets of one uplink, opened by [`super::uplink_sockets::open_uplink`].
 #[derive(Debug)]
@@ -243,6 +246,20 @@ impl UdpUplink {
         Progress::Runs(1)
     }
 
+    /// Lets the new runs wait behind the others; drops what is beyond [`WAITING`].
+    fn queue(&mut self, pool: &mut Pool, runs: &mut Vec<DatagramRun>) {
+        let room = if self.waiting.is_empty() {
+            runs.len()
+        } else {
+            WAITING.saturating_sub(self.waiting.len())
+        };
+        for run in runs.drain(room.min(runs.len())..) {
+            self.failed += run.count() as u64;
+            pool.recycle_run(run);
+        }
+        self.waiting.append(runs);
+    }
+
     fn recycle_front(&mut self, pool: &mut Pool, count: usize) {
         for run in self.waiting.drain(..count.min(self.waiting.len())) {
             pool.recycle_run(run);
@@ -311,7 +328,7 @@ impl UplinkPort for UdpUplink {
         runs: &mut Vec<DatagramRun>,
         too_small: &mut Vec<TooSmall>,
     ) -> io::Result<usize> {
-        self.waiting.append(runs);
+        self.queue(pool, runs);
         self.blocked = None;
         let mut done = 0;
         let mut sent = 0;
@@ -328,14 +345,12 @@ impl UplinkPort for UdpUplink {
         Ok(sent)
     }
 
-    fn descriptors(&self) -> Vec<RawFd> {
-        self.rlocs.iter().map(|rloc| rloc.receive.as_raw_fd()).collect()
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.rlocs.iter().map(|rloc| rloc.receive.as_fd()).collect()
     }
 
-    fn blocked(&self) -> Option<RawFd> {
-        self.blocked
-            .and_then(|door| self.socket(door))
-            .map(|socket| socket.as_raw_fd())
+    fn blocked(&self) -> Option<BorrowedFd<'_>> {
+        self.blocked.and_then(|door| self.socket(door))
     }
 
     fn abandon(&mut self, pool: &mut Pool) -> usize {

@@ -74,7 +74,7 @@ mod tests {
         assert_eq!(used, 2 * 24);
         let mut seen = Vec::new();
         for_each(&buffer.bytes[..used], |level, kind, data| {
-            seen.push((level, kind, data.to_vec()))
+            seen.push((level, kind, data.to_vec()));
         });
         assert_eq!(
             seen,

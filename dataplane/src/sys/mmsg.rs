@@ -72,6 +72,11 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, runs: &mut [DatagramRun]) -> io::Resul
     Ok(received)
 }
 
+#[allow(clippy::unnecessary_cast, reason = "musl has another type here than glibc")]
+fn controllen(header: &libc::msghdr) -> usize {
+    header.msg_controllen as usize
+}
+
 fn read_message(run: &mut DatagramRun, header: &libc::mmsghdr, name: &Name, control: &Buffer) {
     run.set_len(0);
     run.stride = 0;
@@ -84,10 +89,7 @@ fn read_message(run: &mut DatagramRun, header: &libc::mmsghdr, name: &Name, cont
     run.stride = length;
     run.ttl = DEFAULT_TTL;
     run.tos = 0;
-    let filled = control
-        .bytes
-        .get(..header.msg_hdr.msg_controllen as usize)
-        .unwrap_or_default();
+    let filled = control.bytes.get(..controllen(&header.msg_hdr)).unwrap_or_default();
     control_message::for_each(filled, |level, kind, data| {
         let Some(value) = control_message::value(data) else {
             return;

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 pub use clap_complete::Shell;
 
 pub use generate::{completion, man};
-pub use output::{DecodeFormat, Format};
+pub use output::{DecodeFormat, Format, LogFormat};
 
 use crate::{demo, kind::KindName};
 
@@ -121,6 +121,17 @@ pub struct UpArgs {
     /// Its folders.
     #[command(flatten)]
     pub directories: Directories,
+    /// Its log.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// How a process that runs for long logs, to standard error.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct LogArgs {
+    /// Lines for people or one JSON object a line; WEFT_LOG sets the level, such as `debug` or `edge_node=debug`
+    #[arg(long, value_name = "FORMAT", env = "WEFT_LOG_FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
 }
 
 /// Arguments of `weft plan`.
@@ -381,14 +392,20 @@ pub struct MapServerArgs {
     /// Its folders.
     #[command(flatten)]
     pub directories: Directories,
+    /// Its log.
+    #[command(flatten)]
+    pub log: LogArgs,
 }
 
 /// Arguments of `weft dataplane`.
 #[derive(Args, Clone, Debug)]
 pub struct DataplaneArgs {
-    /// Socket that control connects to
-    #[arg(long, value_name = "PATH")]
-    pub socket: PathBuf,
+    /// User that it changes to once it has what only root may open
+    #[arg(long, value_name = "NUMBER", default_value_t = dataplane::link::NOBODY)]
+    pub uid: u32,
+    /// Group that it changes to
+    #[arg(long, value_name = "NUMBER", default_value_t = dataplane::link::NOBODY)]
+    pub gid: u32,
 }
 
 /// Arguments of `weft schema`.

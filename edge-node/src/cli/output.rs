@@ -25,3 +25,13 @@ pub enum DecodeFormat {
     /// One JSON object a line
     Json,
 }
+
+/// Form of a log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people
+    #[default]
+    Human,
+    /// One JSON object a line
+    Json,
+}

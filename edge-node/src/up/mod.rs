@@ -29,16 +29,24 @@ pub mod status;
 mod store;
 mod uplinks;
 
-use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, process::ExitCode};
+use std::{
+    fs,
+    io::{self, IsTerminal as _},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
+use dataplane::process;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
 };
+use tracing_subscriber::EnvFilter;
 
 use crate::{
     api,
-    cli::{DataplaneArgs, Directories, MapServerArgs, UpArgs},
+    cli::{DataplaneArgs, Directories, LogArgs, LogFormat, MapServerArgs, UpArgs},
     error::Report,
     read,
 };
@@ -48,16 +56,16 @@ pub use desired::{GATEWAY_MAC, GATEWAY_V6};
 
 /// `weft up`.
 pub fn run(arguments: &UpArgs) -> ExitCode {
-    run_node(&arguments.files.files, &arguments.directories)
+    run_node(&arguments.files.files, &arguments.directories, arguments.log)
 }
 
 /// `weft mapserver`: the same process with nothing but Map-Servers in its intent.
 pub fn run_map_server(arguments: &MapServerArgs) -> ExitCode {
-    run_node(&arguments.files.files, &arguments.directories)
+    run_node(&arguments.files.files, &arguments.directories, arguments.log)
 }
 
-fn run_node(files: &[std::path::PathBuf], directories: &Directories) -> ExitCode {
-    log();
+fn run_node(files: &[PathBuf], directories: &Directories, log_arguments: LogArgs) -> ExitCode {
+    log(log_arguments);
     let sources = match read::sources(files) {
         Ok(sources) => sources,
         Err(report) => return refuse(&report),
@@ -83,7 +91,7 @@ enum Failure {
 }
 
 fn refuse(report: &Report) -> ExitCode {
-    eprint!("{}", report.render(io::IsTerminal::is_terminal(&io::stderr())));
+    eprint!("{}", report.render(io::stderr().is_terminal()));
     ExitCode::FAILURE
 }
 
@@ -132,20 +140,20 @@ fn private(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("WEFT_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+fn log(arguments: LogArgs) {
+    // What libraries have to say is of interest to who asks for it.
+    let filter = EnvFilter::try_from_env("WEFT_LOG").unwrap_or_else(|_| EnvFilter::new("warn,edge_node=info,mapserver=info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    if std::env::var("WEFT_LOG_FORMAT").is_ok_and(|format| format == "json") {
-        builder.json().init();
-    } else {
-        builder.with_target(false).init();
+    match arguments.log_format {
+        LogFormat::Json => builder.json().init(),
+        LogFormat::Human => builder.with_target(false).with_ansi(io::stderr().is_terminal()).init(),
     }
 }
 
 /// `weft dataplane`: the packet path's process. Its listening socket is its standard input.
 pub fn run_dataplane(arguments: &DataplaneArgs) -> ExitCode {
-    match dataplane::process::run(arguments.uid, arguments.gid) {
+    let options = process::Options { uid: arguments.uid, gid: arguments.gid };
+    match process::run(&options) {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("weft dataplane: {error}");

@@ -514,17 +514,18 @@ impl Node {
     async fn request(&mut self, request: Request) {
         match request {
             Request::Plan(sources, answer) => {
-                let _ = answer.send(self.prepare(&sources).map(|prepared| prepared.applied(self.generation, false)));
+                let prepared = self.prepare(&sources).await;
+                let _ = answer.send(prepared.map(|prepared| prepared.applied(self.generation, false)));
             }
             Request::Apply(sources, answer) => {
-                let result = match self.prepare(&sources) {
+                let result = match self.prepare(&sources).await {
                     Ok(prepared) => self.apply(prepared).await,
                     Err(report) => Err(report),
                 };
                 let _ = answer.send(result);
             }
             Request::Delete(objects, answer) => {
-                let result = match self.without(&objects) {
+                let result = match self.without(&objects).await {
                     Ok(prepared) => self.apply(prepared).await,
                     Err(report) => Err(report),
                 };
@@ -569,13 +570,13 @@ impl Node {
     }
 
     /// Reads and checks a change; nothing is changed.
-    fn prepare(&self, sources: &[Source]) -> Result<Prepared, Report> {
+    async fn prepare(&self, sources: &[Source]) -> Result<Prepared, Report> {
         let documents = read::parse(sources)?;
         let all = self.stored.documents_with(&documents)?;
-        self.judge(self.stored.merged(&documents), &all)
+        self.judge(self.stored.merged(&documents), &all).await
     }
 
-    fn without(&self, objects: &[(KindName, String)]) -> Result<Prepared, Report> {
+    async fn without(&self, objects: &[(KindName, String)]) -> Result<Prepared, Report> {
         let mut stored = self.stored.clone();
         for (kind, name) in objects {
             stored = stored.without(*kind, name).ok_or_else(|| {
@@ -585,12 +586,15 @@ impl Node {
             })?;
         }
         let all = stored.documents_with(&[])?;
-        self.judge(stored, &all)
+        self.judge(stored, &all).await
     }
 
-    fn judge(&self, stored: StoredIntent, all: &[Document]) -> Result<Prepared, Report> {
+    async fn judge(&self, stored: StoredIntent, all: &[Document]) -> Result<Prepared, Report> {
         let intent = validate::intent_after(all, &self.intent).map_err(Report::from)?;
-        let secrets = preflight::check(all, &self.intent, &intent, &self.interfaces.borrow(), false)?;
+        // Read anew: the watch lags a little behind a cable that was plugged in just now.
+        let interfaces = uplinks::read(&self.handle).await;
+        let interfaces = interfaces.unwrap_or_else(|_| self.interfaces.borrow().clone());
+        let secrets = preflight::check(all, &self.intent, &intent, &interfaces, false)?;
         let actions = plan::diff(&self.intent, &intent);
         Ok(Prepared { stored, intent, secrets, actions })
     }

@@ -1,7 +1,7 @@
 //! Making the machine what the intent says: descriptors, packet path, xTR, Map-Servers. What cannot be done is undone
 //! by doing the last good intent again.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use dataplane::control::Change;
 use lisp::{EidPrefix, Locator, Rloc, SiteId};
@@ -9,6 +9,9 @@ use xtr::{Command, Config, DatabaseMapping, Limits, MapServerPeer, Secret, Timer
 
 use super::{desired::Desired, names, node::Node, secrets::Secrets};
 use crate::intent::{Intent, NetworkKind};
+
+/// Between probes of a locator that is not sent to just now: `status` shall tell the truth of it within three seconds.
+const PROBE_IDLE: Duration = Duration::from_secs(2);
 
 impl Node {
     /// Makes the machine what `intent` says, as far as it can be; what cannot is told about.
@@ -77,7 +80,7 @@ impl Node {
             site_id: SiteId(node.site_id),
             map_servers: map_servers.collect(),
             locators,
-            timers: Timers::default(),
+            timers: Timers { probe_idle_interval: PROBE_IDLE, ..Timers::default() },
             limits: Limits::default(),
         };
         let failed = self.shell.listen(&addresses);

@@ -1,15 +1,22 @@
 //! What `weft status` shows: the truth about the node, gathered when it is asked for.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use dataplane::control::{Answer, MappingTarget, Query};
 use serde::{Deserialize, Serialize};
+use xtr::Reachability;
 
 use super::{names, node::Node};
 use crate::intent::{Encryption, Intent, NetworkKind};
 
 /// Seconds.
 type Seconds = f64;
+
+/// How old news may be that is told as the present.
+const TRUE_FOR: Duration = Duration::from_secs(3);
 
 /// The state of a node.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -82,8 +89,9 @@ pub struct MapCacheEntry {
 #[allow(missing_docs, reason = "as above")]
 pub struct Locator {
     pub rloc: String,
-    /// A packet came back, and still does.
+    /// A packet came back within the last three seconds.
     pub up: bool,
+    /// `up`, `down`, `idle` (it was up when it was asked last, and nobody sends to it), `unknown`, `no-uplink`.
     pub state: String,
     pub rtt_ms: Option<f64>,
     pub heard_ago: Option<Seconds>,
@@ -279,11 +287,11 @@ impl Node {
             });
         }
         for locator in xtr.locators {
-            let state = serde_json::to_value(locator.state).unwrap_or_default();
+            let (up, state) = reachability(locator.state, locator.heard_ago);
             status.locators.push(Locator {
                 rloc: locator.rloc.to_string(),
-                up: locator.state == xtr::Reachability::Up,
-                state: state.as_str().unwrap_or_default().to_owned(),
+                up,
+                state: state.to_owned(),
                 rtt_ms: locator.rtt.map(|rtt| rtt.as_secs_f64() * 1e3),
                 heard_ago: locator.heard_ago.map(|ago| ago.as_secs_f64()),
             });
@@ -315,6 +323,18 @@ impl Node {
                 name,
             });
         }
+    }
+}
+
+/// Whether a locator is up, and its state in a word. A locator that nobody sends to is probed seldom or not at all: what
+/// was heard of it once is not said of it for longer than [`TRUE_FOR`].
+fn reachability(state: Reachability, heard_ago: Option<Duration>) -> (bool, &'static str) {
+    match state {
+        Reachability::Up if heard_ago.is_some_and(|ago| ago <= TRUE_FOR) => (true, "up"),
+        Reachability::Up => (false, "idle"),
+        Reachability::Unknown => (false, "unknown"),
+        Reachability::Down => (false, "down"),
+        Reachability::NoUplink => (false, "no-uplink"),
     }
 }
 
