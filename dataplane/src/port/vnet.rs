@@ -19,6 +19,7 @@ const GSO_ECN: u8 = 0x80;
 
 /// Reads a header. `None`: too short, a kind of segmentation that we never offered (UFO), or one without a size.
 pub fn decode(header: &[u8]) -> Option<Offload> {
+    let header = header.get(..usize::from(HEADER))?;
     let field = |at: usize| Some(u16::from_ne_bytes([*header.get(at)?, *header.get(at + 1)?]));
     let flags = *header.first()?;
     let kind = *header.get(1)?;
