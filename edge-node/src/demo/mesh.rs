@@ -205,10 +205,11 @@ impl Mesh {
         tcp.more(50, PATIENCE)?;
 
         let started = Instant::now();
-        self.b.weft(&["delete", "guest", "guest-b"])?;
         let site_c = self.c.namespace().name().to_owned();
         self.b.namespace().ip(&format!("link set cable-b netns {site_c}"))?;
         self.c.apply("guest-b.yaml", &mesh_files::guest_b())?;
+        // The new home first: so the Map-Server knows at every moment where the guest is.
+        self.b.weft(&["delete", "guest", "guest-b"])?;
         udp.more(50, Duration::from_secs(20))?;
         tcp.more(50, Duration::from_secs(20))?;
         let moved = Instant::now();
