@@ -58,7 +58,12 @@ pub struct PacketBuf {
 impl PacketBuf {
     /// An empty buffer with [`HEADROOM`] in front of room for [`MAX_FRAME`].
     pub fn new() -> Self {
-        Self { storage: vec![0; HEADROOM + MAX_FRAME].into_boxed_slice(), start: HEADROOM, len: 0, offload: Offload::default() }
+        Self {
+            storage: vec![0; HEADROOM + MAX_FRAME].into_boxed_slice(),
+            start: HEADROOM,
+            len: 0,
+            offload: Offload::default(),
+        }
     }
 
     /// A buffer with a copy of `frame`, for tests and answers built elsewhere. Longer frames are cut to [`MAX_FRAME`].
@@ -212,7 +217,11 @@ impl DatagramRun {
 
     /// Number of payloads.
     pub fn count(&self) -> usize {
-        if self.stride == 0 { usize::from(self.len > 0) } else { self.len.div_ceil(self.stride) }
+        if self.stride == 0 {
+            usize::from(self.len > 0)
+        } else {
+            self.len.div_ceil(self.stride)
+        }
     }
 
     /// The payloads.

@@ -77,7 +77,11 @@ impl Document {
                 format!("the kind is a word, here is {}", node.describe()),
                 format!("use one of {}", kinds().join(", ")),
             ),
-            None => fail("", "kind is missing".into(), format!("say which: {}", kinds().join(", "))),
+            None => fail(
+                "",
+                "kind is missing".into(),
+                format!("say which: {}", kinds().join(", ")),
+            ),
         }
         let name = root.field("metadata").and_then(|metadata| metadata.field("name"));
         match name.map(|node| (node.text(), node)) {
@@ -95,7 +99,11 @@ impl Document {
                 format!("a name is text, here is {}", node.describe()),
                 "put it into quotes".into(),
             ),
-            None => fail("metadata", "the object has no name".into(), "write `metadata: {name: NAME}`".into()),
+            None => fail(
+                "metadata",
+                "the object has no name".into(),
+                "write `metadata: {name: NAME}`".into(),
+            ),
         }
         let name = name.and_then(Node::text).map(str::to_owned);
         match (kind, name) {
@@ -159,7 +167,10 @@ pub fn error_at(
     message: impl Into<String>,
     help: impl Into<String>,
 ) -> IntentError {
-    match documents.iter().find(|document| document.kind == kind && document.name == name) {
+    match documents
+        .iter()
+        .find(|document| document.kind == kind && document.name == name)
+    {
         Some(document) => document.error(&Path::parse(path), message, help),
         None => IntentError {
             object: format!("{kind} {name}: {path}"),
@@ -184,7 +195,13 @@ pub(crate) fn located(
     let text = if hide {
         line.chars()
             .enumerate()
-            .map(|(column, c)| if column + 1 >= span.column && !c.is_whitespace() { '•' } else { c })
+            .map(|(column, c)| {
+                if column + 1 >= span.column && !c.is_whitespace() {
+                    '•'
+                } else {
+                    c
+                }
+            })
             .collect()
     } else {
         line.to_owned()
@@ -268,7 +285,11 @@ impl StoredIntent {
         let mut objects: Vec<StoredObject> = self
             .objects
             .iter()
-            .filter(|object| !documents.iter().any(|new| new.kind == object.kind && new.name == object.name))
+            .filter(|object| {
+                !documents
+                    .iter()
+                    .any(|new| new.kind == object.kind && new.name == object.name)
+            })
             .cloned()
             .collect();
         objects.extend(documents.iter().map(StoredObject::from));
@@ -285,7 +306,11 @@ impl StoredIntent {
         let sources: Vec<Source> = self
             .objects
             .iter()
-            .filter(|object| !documents.iter().any(|new| new.kind == object.kind && new.name == object.name))
+            .filter(|object| {
+                !documents
+                    .iter()
+                    .any(|new| new.kind == object.kind && new.name == object.name)
+            })
             .map(StoredObject::to_source)
             .collect();
         let mut all = read::parse(&sources)?;
@@ -311,7 +336,9 @@ impl StoredIntent {
     /// An object.
     #[must_use]
     pub fn get(&self, kind: KindName, name: &str) -> Option<&StoredObject> {
-        self.objects.iter().find(|object| object.kind == kind && object.name == name)
+        self.objects
+            .iter()
+            .find(|object| object.kind == kind && object.name == name)
     }
 
     /// Objects of a kind.

@@ -60,7 +60,11 @@ impl IntentError {
         if self.line == 0 {
             return format!("  × {}: {}\n  help: {}\n", self.file, self.message, self.help);
         }
-        let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+        let theme = if color {
+            GraphicalTheme::unicode()
+        } else {
+            GraphicalTheme::unicode_nocolor()
+        };
         let mut out = String::new();
         let handler = GraphicalReportHandler::new_themed(theme)
             .with_width(110)
@@ -141,7 +145,9 @@ impl<'a> Shown<'a> {
 }
 
 fn byte_offset(text: &str, characters: usize) -> usize {
-    text.char_indices().nth(characters).map_or(text.len(), |(offset, _)| offset)
+    text.char_indices()
+        .nth(characters)
+        .map_or(text.len(), |(offset, _)| offset)
 }
 
 impl fmt::Display for Shown<'_> {
@@ -183,7 +189,10 @@ impl SourceCode for Line<'_> {
         after: usize,
     ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
         let inner = self.text.read_span(span, before, after)?;
-        let column = self.text.get(..inner.column()).map_or(inner.column(), |start| start.chars().count());
+        let column = self
+            .text
+            .get(..inner.column())
+            .map_or(inner.column(), |start| start.chars().count());
         Ok(Box::new(MietteSpanContents::new_named(
             self.file.to_owned(),
             inner.data(),

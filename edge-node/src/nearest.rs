@@ -6,7 +6,9 @@
 pub fn nearest<'a>(text: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = text.to_lowercase();
     let words: Vec<&str> = words.into_iter().collect();
-    let begun = words.iter().filter(|word| lower.len() > 3 && word.to_lowercase().starts_with(&lower));
+    let begun = words
+        .iter()
+        .filter(|word| lower.len() > 3 && word.to_lowercase().starts_with(&lower));
     if let Some(word) = begun.min_by_key(|word| word.len()) {
         return Some(word);
     }
@@ -39,7 +41,10 @@ mod tests {
         assert_eq!(suggestion("Netwerk", ["Node", "Network"]), "did you mean `Network`?");
         assert_eq!(suggestion("uplnks", ["uplinks", "siteId"]), "did you mean `uplinks`?");
         assert_eq!(suggestion("banana", ["uplinks", "siteId"]), "known are uplinks, siteId");
-        assert_eq!(suggestion("hmac-sha256", ["hmac-sha1", "hmac-sha256-128"]), "did you mean `hmac-sha256-128`?");
+        assert_eq!(
+            suggestion("hmac-sha256", ["hmac-sha1", "hmac-sha256-128"]),
+            "did you mean `hmac-sha256-128`?"
+        );
         assert_eq!(suggestion("siteID", ["siteId"]), "did you mean `siteId`?");
     }
 }

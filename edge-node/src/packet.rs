@@ -25,13 +25,23 @@ impl Probe {
     ///
     /// # Errors
     /// The service is not understood, or the families differ: what is wrong, and what to do.
-    pub fn new(source: IpAddr, destination: IpAddr, service: &str, size: Option<u16>) -> Result<Self, (String, String)> {
+    pub fn new(
+        source: IpAddr,
+        destination: IpAddr,
+        service: &str,
+        size: Option<u16>,
+    ) -> Result<Self, (String, String)> {
         let service = validate::service(service)?;
         if source.is_ipv4() != destination.is_ipv4() {
             let message = format!("{source} and {destination} are of different families");
             return Err((message, "ask about addresses of one family".to_owned()));
         }
-        let mut probe = Self { source, destination, service, payload: PAYLOAD };
+        let mut probe = Self {
+            source,
+            destination,
+            service,
+            payload: PAYLOAD,
+        };
         if let Some(size) = size {
             probe.payload = 0;
             probe.payload = usize::from(size).saturating_sub(probe.packet().len());
@@ -49,8 +59,12 @@ impl Probe {
     /// As an IP packet.
     pub fn packet(&self) -> Vec<u8> {
         let ip = match (self.source, self.destination) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => PacketBuilder::ipv4(source.octets(), destination.octets(), 64),
-            (IpAddr::V6(source), IpAddr::V6(destination)) => PacketBuilder::ipv6(source.octets(), destination.octets(), 64),
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                PacketBuilder::ipv4(source.octets(), destination.octets(), 64)
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                PacketBuilder::ipv6(source.octets(), destination.octets(), 64)
+            }
             // The constructor saw to it.
             _ => return Vec::new(),
         };
@@ -59,7 +73,10 @@ impl Probe {
         let written = match (&self.service, self.source.is_ipv4()) {
             (Service::Icmp, true) => ip.icmpv4_echo_request(1, 1).write(&mut bytes, &payload),
             (Service::Icmp, false) => ip.icmpv6_echo_request(1, 1).write(&mut bytes, &payload),
-            (Service::Tcp(ports), _) => ip.tcp(SOURCE_PORT, *ports.start(), 1, 65_535).syn().write(&mut bytes, &[]),
+            (Service::Tcp(ports), _) => ip
+                .tcp(SOURCE_PORT, *ports.start(), 1, 65_535)
+                .syn()
+                .write(&mut bytes, &[]),
             (Service::Udp(ports), _) => ip.udp(SOURCE_PORT, *ports.start()).write(&mut bytes, &payload),
             (Service::Protocol(number), _) => ip.write(&mut bytes, etherparse::IpNumber(*number), &payload),
         };
@@ -76,6 +93,12 @@ impl fmt::Display for Probe {
             Service::Udp(ports) => format!("UDP to port {}", ports.start()),
             Service::Protocol(number) => format!("IP protocol {number}"),
         };
-        write!(f, "{what}, {} → {}, {} bytes", self.source, self.destination, self.packet().len())
+        write!(
+            f,
+            "{what}, {} → {}, {} bytes",
+            self.source,
+            self.destination,
+            self.packet().len()
+        )
     }
 }

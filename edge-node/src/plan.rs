@@ -95,12 +95,16 @@ fn shown(value: &Value) -> String {
 #[must_use]
 pub fn diff(current: &Intent, desired: &Intent) -> Vec<Action> {
     let (before, after) = (objects(current), objects(desired));
-    let gone = before.keys().filter(|key| !after.contains_key(key)).rev().map(|key| Action {
-        verb: Verb::Remove,
-        kind: key.kind,
-        name: key.name.clone(),
-        changes: Vec::new(),
-    });
+    let gone = before
+        .keys()
+        .filter(|key| !after.contains_key(key))
+        .rev()
+        .map(|key| Action {
+            verb: Verb::Remove,
+            kind: key.kind,
+            name: key.name.clone(),
+            changes: Vec::new(),
+        });
     let come = after.iter().filter_map(|(key, value)| {
         let (verb, changes) = match before.get(key) {
             None => (Verb::Create, Vec::new()),
@@ -186,7 +190,11 @@ fn compare(path: String, from: &Value, to: &Value, changes: &mut Vec<FieldChange
             names.sort();
             names.dedup();
             for name in names {
-                let inner = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                let inner = if path.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{path}.{name}")
+                };
                 let null = Value::Null;
                 compare(
                     inner,

@@ -1,12 +1,7 @@
 //! From the words of policies to what the packet path evaluates: selectors become prefixes. And the policies' own
 //! tests, answered by the very code that will judge the packets.
 
-use std::{
-    collections::BTreeSet,
-    fmt,
-    net::IpAddr,
-    ops::RangeInclusive,
-};
+use std::{collections::BTreeSet, fmt, net::IpAddr, ops::RangeInclusive};
 
 use dataplane::{
     control::{self, NetworkId, PolicyConfig, PolicyRule},
@@ -54,7 +49,10 @@ fn rules(intent: &Intent, network: &str, name: &str, rule: &Rule) -> Vec<PolicyR
 
 /// Prefixes of all selectors; `None` when there are selectors and none of them finds anybody.
 fn nets(intent: &Intent, network: &str, selectors: &[Selector]) -> Option<Vec<IpNet>> {
-    let found: BTreeSet<IpNet> = selectors.iter().flat_map(|selector| resolve(intent, network, selector)).collect();
+    let found: BTreeSet<IpNet> = selectors
+        .iter()
+        .flat_map(|selector| resolve(intent, network, selector))
+        .collect();
     (selectors.is_empty() || !found.is_empty()).then(|| found.into_iter().collect())
 }
 
@@ -86,9 +84,17 @@ fn services(services: &[Service]) -> Vec<control::Service> {
 pub fn resolve(intent: &Intent, network: &str, selector: &Selector) -> Vec<IpNet> {
     let nics = |wanted: &dyn Fn(&str, &crate::intent::Guest) -> bool| -> Vec<IpNet> {
         let guests = intent.guests.iter().filter(|(name, guest)| wanted(name, guest));
-        let nics = guests.flat_map(|(_, guest)| &guest.nics).filter(|nic| nic.network == network);
-        nics.flat_map(|nic| nic.addresses.iter().copied().map(IpNet::from).chain(nic.routed.iter().copied()))
-            .collect()
+        let nics = guests
+            .flat_map(|(_, guest)| &guest.nics)
+            .filter(|nic| nic.network == network);
+        nics.flat_map(|nic| {
+            nic.addresses
+                .iter()
+                .copied()
+                .map(IpNet::from)
+                .chain(nic.routed.iter().copied())
+        })
+        .collect()
     };
     match selector {
         Selector::Prefix(net) => vec![*net],
@@ -158,8 +164,14 @@ const MOST: usize = 1_000_000;
 /// # Errors
 /// The first packet whose answer is not the expected one.
 pub fn run(intent: &Intent, config: &PolicyConfig, network: &str, test: &PolicyTest) -> Result<(), Failure> {
-    let from = probes(&resolve(intent, network, &test.from), config.rules.iter().flat_map(|rule| &rule.from));
-    let to = probes(&resolve(intent, network, &test.to), config.rules.iter().flat_map(|rule| &rule.to));
+    let from = probes(
+        &resolve(intent, network, &test.from),
+        config.rules.iter().flat_map(|rule| &rule.from),
+    );
+    let to = probes(
+        &resolve(intent, network, &test.to),
+        config.rules.iter().flat_map(|rule| &rule.to),
+    );
     let packets = packets(config, test.service.as_ref());
     if from.len().saturating_mul(to.len()).saturating_mul(packets.len()) > MOST {
         return Err(Failure::TooWide);
@@ -285,7 +297,9 @@ fn packets(config: &PolicyConfig, service: Option<&Service>) -> BTreeSet<Packet>
             let named: BTreeSet<u8> = named.collect();
             // One that no rule names stands for all such.
             let known = [protocol::ICMP, protocol::ICMPV6, protocol::TCP, protocol::UDP];
-            let other = (0..=u8::MAX).rev().find(|number| !named.contains(number) && !known.contains(number));
+            let other = (0..=u8::MAX)
+                .rev()
+                .find(|number| !named.contains(number) && !known.contains(number));
             found.extend(named.into_iter().chain(other).map(Packet::Other));
             found
         }
@@ -334,7 +348,13 @@ mod tests {
         Selector::Prefix(text.parse().expect("a prefix"))
     }
 
-    fn ask(intent: &Intent, from: Selector, to: Selector, service: Option<Service>, allow: bool) -> Result<(), Failure> {
+    fn ask(
+        intent: &Intent,
+        from: Selector,
+        to: Selector,
+        service: Option<Service>,
+        allow: bool,
+    ) -> Result<(), Failure> {
         let config = config(intent, "plant", NetworkId(1));
         let test = PolicyTest {
             from,
@@ -348,16 +368,31 @@ mod tests {
     #[test]
     fn selectors_that_find_nobody_do_not_mean_everybody() {
         let nobody = vec![Selector::Label("role".into(), "ghost".into())];
-        let intent = intent(vec![rule(nobody.clone(), vec![], vec![], true), rule(vec![], nobody, vec![], true)]);
+        let intent = intent(vec![
+            rule(nobody.clone(), vec![], vec![], true),
+            rule(vec![], nobody, vec![], true),
+        ]);
         assert_eq!(config(&intent, "plant", NetworkId(1)).rules, Vec::new());
     }
 
     #[test]
     fn a_rule_with_several_services_keeps_its_name_and_place() {
-        let services = vec![Service::Tcp(80..=80), Service::Icmp, Service::Tcp(443..=443), Service::Udp(53..=53)];
-        let intent = intent(vec![rule(vec![], vec![], services, true), rule(vec![], vec![], vec![], false)]);
+        let services = vec![
+            Service::Tcp(80..=80),
+            Service::Icmp,
+            Service::Tcp(443..=443),
+            Service::Udp(53..=53),
+        ];
+        let intent = intent(vec![
+            rule(vec![], vec![], services, true),
+            rule(vec![], vec![], vec![], false),
+        ]);
         let config = config(&intent, "plant", NetworkId(1));
-        let short: Vec<_> = config.rules.iter().map(|rule| (rule.name.as_str(), &rule.service)).collect();
+        let short: Vec<_> = config
+            .rules
+            .iter()
+            .map(|rule| (rule.name.as_str(), &rule.service))
+            .collect();
         assert_eq!(
             short,
             [
@@ -372,12 +407,20 @@ mod tests {
     #[test]
     fn a_test_says_which_rule_decided() {
         let machines = vec![Selector::Label("role".into(), "machine".into())];
-        let intent = intent(vec![rule(machines, vec![prefix("fd07::/16")], vec![Service::Icmp], true)]);
+        let intent = intent(vec![rule(
+            machines,
+            vec![prefix("fd07::/16")],
+            vec![Service::Icmp],
+            true,
+        )]);
         let (a, b) = (Selector::Name("guest-a".into()), Selector::Name("guest-b".into()));
         assert_eq!(ask(&intent, a.clone(), b.clone(), Some(Service::Icmp), true), Ok(()));
         assert_eq!(ask(&intent, b.clone(), a.clone(), Some(Service::Icmp), false), Ok(()));
         let failure = ask(&intent, a.clone(), b.clone(), Some(Service::Icmp), false).unwrap_err();
-        assert!(failure.to_string().contains("is allowed, by machines/rule[0]"), "{failure}");
+        assert!(
+            failure.to_string().contains("is allowed, by machines/rule[0]"),
+            "{failure}"
+        );
         let failure = ask(&intent, b, a, None, true).unwrap_err();
         assert!(failure.to_string().contains("no rule fits"), "{failure}");
     }
@@ -385,7 +428,12 @@ mod tests {
     #[test]
     fn a_hole_in_a_prefix_or_a_port_range_is_found() {
         let intent = intent(vec![
-            rule(vec![], vec![prefix("fd07:5::/32")], vec![Service::Tcp(8050..=8050)], false),
+            rule(
+                vec![],
+                vec![prefix("fd07:5::/32")],
+                vec![Service::Tcp(8050..=8050)],
+                false,
+            ),
             rule(vec![], vec![prefix("fd07::/16")], vec![Service::Tcp(8000..=8100)], true),
         ]);
         let everybody = || prefix("fd07::/16");
@@ -394,16 +442,47 @@ mod tests {
             failure.to_string(),
             "tcp/8050 from fd07:: to fd07:5:: is denied, by machines/rule[0]"
         );
-        assert_eq!(ask(&intent, everybody(), prefix("fd07:6::/32"), Some(Service::Tcp(8000..=8100)), true), Ok(()));
-        assert_eq!(ask(&intent, everybody(), everybody(), Some(Service::Tcp(8101..=9000)), false), Ok(()));
-        let failure = ask(&intent, everybody(), everybody(), Some(Service::Tcp(7000..=8001)), false).unwrap_err();
+        assert_eq!(
+            ask(
+                &intent,
+                everybody(),
+                prefix("fd07:6::/32"),
+                Some(Service::Tcp(8000..=8100)),
+                true
+            ),
+            Ok(())
+        );
+        assert_eq!(
+            ask(
+                &intent,
+                everybody(),
+                everybody(),
+                Some(Service::Tcp(8101..=9000)),
+                false
+            ),
+            Ok(())
+        );
+        let failure = ask(
+            &intent,
+            everybody(),
+            everybody(),
+            Some(Service::Tcp(7000..=8001)),
+            false,
+        )
+        .unwrap_err();
         assert!(failure.to_string().starts_with("tcp/8000 "), "{failure}");
     }
 
     #[test]
     fn a_test_without_a_common_family_asks_nothing_and_fails() {
         let intent = intent(vec![rule(vec![], vec![], vec![], true)]);
-        let result = ask(&intent, Selector::Name("guest-a".into()), prefix("10.0.0.0/8"), None, true);
+        let result = ask(
+            &intent,
+            Selector::Name("guest-a".into()),
+            prefix("10.0.0.0/8"),
+            None,
+            true,
+        );
         assert_eq!(result, Err(Failure::Nobody));
     }
 }

@@ -60,7 +60,11 @@ pub fn sources(paths: &[PathBuf]) -> Result<Vec<Source>, Report> {
             errors.push(error);
         }
     }
-    if errors.is_empty() { Ok(found) } else { Err(Report(errors)) }
+    if errors.is_empty() {
+        Ok(found)
+    } else {
+        Err(Report(errors))
+    }
 }
 
 /// Parses texts.
@@ -87,7 +91,11 @@ pub fn parse(sources: &[Source]) -> Result<Vec<Document>, Report> {
             Err(error) => errors.push(broken(&source, &error)),
         }
     }
-    if errors.is_empty() { Ok(documents) } else { Err(Report(errors)) }
+    if errors.is_empty() {
+        Ok(documents)
+    } else {
+        Err(Report(errors))
+    }
 }
 
 fn broken(source: &Source, error: &serde_saphyr::Error) -> IntentError {
@@ -102,7 +110,14 @@ fn broken(source: &Source, error: &serde_saphyr::Error) -> IntentError {
         "mind the indentation (spaces, no tabs), the quotes, and that every `{` and `[` is closed; text with `: `, `#` \
          or a leading `[`, `{`, `*`, `&` needs quotes"
     };
-    document::located(source, span, format!("this is no YAML: {message}"), help.to_owned(), String::new(), false)
+    document::located(
+        source,
+        span,
+        format!("this is no YAML: {message}"),
+        help.to_owned(),
+        String::new(),
+        false,
+    )
 }
 
 /// The parser names line and column in its own way; ours stand in front of the message.
@@ -163,7 +178,10 @@ fn file(path: &Path) -> Result<Source, IntentError> {
         ));
     }
     let text = fs::read_to_string(path).map_err(|error| cannot(&name, "read", &error))?;
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     Ok(Source {
         name,
         base: std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned()),

@@ -12,9 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::SchemaArgs,
-    kind::{
-        API_VERSION, GuestSpec, KindName, MapServerSpec, NetworkSpec, NodeSpec, Object, PolicySpec, SecretSpec,
-    },
+    kind::{API_VERSION, GuestSpec, KindName, MapServerSpec, NetworkSpec, NodeSpec, Object, PolicySpec, SecretSpec},
 };
 
 /// The schema of an object of this kind, definitions inlined, JSON Schema 2020-12.

@@ -346,13 +346,19 @@ mod tests {
 
     #[test]
     fn every_value_knows_its_place() {
-        let root = tree("spec:\n  nics:\n    - name: eth0\n      addresses: [\"fd07::a\", 10.7.1.10]\n  local: {nat44: true}\n");
+        let root = tree(
+            "spec:\n  nics:\n    - name: eth0\n      addresses: [\"fd07::a\", 10.7.1.10]\n  local: {nat44: true}\n",
+        );
         assert_eq!(at(&root, "spec.nics[0].name"), (3, 13, 4));
         assert_eq!(at(&root, "spec.nics[0].addresses[0]"), (4, 19, 9));
         assert_eq!(at(&root, "spec.nics[0].addresses[1]"), (4, 30, 9));
         assert_eq!(at(&root, "spec.local.nat44"), (5, 18, 4));
         assert_eq!(at(&root, "spec.local"), (5, 3, 5), "of a map, the key");
-        assert_eq!(at(&root, "spec.local.nat66"), (5, 3, 5), "of what is not there, what it would stand in");
+        assert_eq!(
+            at(&root, "spec.local.nat66"),
+            (5, 3, 5),
+            "of what is not there, what it would stand in"
+        );
         assert_eq!(at(&root, "spec.nics[7].name"), (2, 3, 4));
     }
 

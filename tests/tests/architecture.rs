@@ -19,9 +19,21 @@ fn dependencies(folder: &str) -> BTreeSet<String> {
 
 #[test]
 fn crates_use_only_what_they_may() {
-    let ours = ["lisp", "xtr", "mapserver", "dataplane", "edge-node", "bench", "weft-tests"];
-    let may: [(&str, &[&str]); 4] =
-        [("lisp", &[]), ("edge-node/xtr", &["lisp"]), ("mapserver", &["lisp"]), ("dataplane", &["lisp"])];
+    let ours = [
+        "lisp",
+        "xtr",
+        "mapserver",
+        "dataplane",
+        "edge-node",
+        "bench",
+        "weft-tests",
+    ];
+    let may: [(&str, &[&str]); 4] = [
+        ("lisp", &[]),
+        ("edge-node/xtr", &["lisp"]),
+        ("mapserver", &["lisp"]),
+        ("dataplane", &["lisp"]),
+    ];
     for (folder, allowed) in may {
         let uses = dependencies(folder);
         let used: Vec<&str> = ours.into_iter().filter(|name| uses.contains(*name)).collect();
@@ -48,12 +60,21 @@ fn crates_use_only_what_they_may() {
 fn documents_name_files_that_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
     let mut named = 0;
-    for document in ["README.md", "docs/architecture.md", "docs/packet-path.md", "tests/README.md", "bench/README.md"] {
+    for document in [
+        "README.md",
+        "docs/architecture.md",
+        "docs/packet-path.md",
+        "tests/README.md",
+        "bench/README.md",
+    ] {
         let text = fs::read_to_string(root.join(document)).expect(document);
         let folder = Path::new(document).parent().expect("a folder");
         let quoted = text.split('`').skip(1).step_by(2);
         let linked = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-        for path in quoted.filter(|word| word.contains(".rs") || word.ends_with('/')).chain(linked) {
+        for path in quoted
+            .filter(|word| word.contains(".rs") || word.ends_with('/'))
+            .chain(linked)
+        {
             if path.contains("::") || path.contains('*') || path.contains(' ') || path.starts_with("http") {
                 continue;
             }

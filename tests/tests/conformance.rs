@@ -37,7 +37,12 @@ fn tests_under(folder: &Path, found: &mut BTreeSet<String>) {
 
 /// Rows of the tables of a document: cells without the header.
 fn rows(text: &str) -> Vec<Vec<String>> {
-    let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
+    let cells = |line: &str| {
+        line.trim_matches('|')
+            .split('|')
+            .map(|cell| cell.trim().to_owned())
+            .collect()
+    };
     text.lines()
         .filter(|line| line.starts_with('|') && !line.starts_with("|---") && !line.starts_with("| Section"))
         .map(cells)
@@ -59,16 +64,24 @@ fn conformance_tables_name_tests_that_exist() {
         assert!(rows.len() > 30, "{document} has {} rows", rows.len());
         for row in rows {
             assert_eq!(row.len(), 5, "{document}: {row:?}");
-            let [section, level, _clause, _place, judged] = row.as_slice() else { unreachable!() };
+            let [section, level, _clause, _place, judged] = row.as_slice() else {
+                unreachable!()
+            };
             assert!(section.starts_with(|c: char| c.is_ascii_digit()), "{document}: {row:?}");
-            assert!(["MUST", "MUST NOT", "SHOULD", "SHOULD NOT", "RECOMMENDED"].contains(&level.as_str()), "{row:?}");
+            assert!(
+                ["MUST", "MUST NOT", "SHOULD", "SHOULD NOT", "RECOMMENDED"].contains(&level.as_str()),
+                "{row:?}"
+            );
             let named = backticked(judged);
             assert!(
                 !named.is_empty() || judged.starts_with("not yet") || judged.starts_with("the kernel's"),
                 "{document} §{section} says neither a test nor \"not yet\": {judged:?}"
             );
             for test in named {
-                assert!(tests.contains(&test), "{document} §{section} names `{test}`, which is no test of the tree");
+                assert!(
+                    tests.contains(&test),
+                    "{document} §{section} names `{test}`, which is no test of the tree"
+                );
             }
         }
     }

@@ -9,7 +9,10 @@ use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
 use tokio::{net::UnixListener, sync::mpsc, task::JoinHandle};
 
-pub use types::{Applied, CaptureRequest, DeleteRequest, LigAnswer, LigRequest, PingAnswer, PingRequest, Request, TraceAnswer, TraceRequest};
+pub use types::{
+    Applied, CaptureRequest, DeleteRequest, LigAnswer, LigRequest, PingAnswer, PingRequest, Request, TraceAnswer,
+    TraceRequest,
+};
 
 /// Listens until the task is aborted.
 ///

@@ -16,25 +16,40 @@ pub type Unknown = (String, String);
 /// Nothing, or more than one thing, is called that.
 pub fn destination(intent: &Intent, text: &str, network: Option<&str>) -> Result<(String, IpAddr), Unknown> {
     let networks: Vec<(&String, &Network)> = match network {
-        Some(name) => vec![intent.networks.get_key_value(name).ok_or_else(|| unknown_network(intent, name))?],
+        Some(name) => vec![
+            intent
+                .networks
+                .get_key_value(name)
+                .ok_or_else(|| unknown_network(intent, name))?,
+        ],
         None => intent.networks.iter().collect(),
     };
     if let Some((instance_id, address)) = eid(text) {
-        let fits = networks.iter().filter(|(_, network)| match (&network.kind, instance_id) {
-            (NetworkKind::Mesh(mesh), Some(instance_id)) => mesh.instance_id == instance_id,
-            (NetworkKind::Mesh(mesh), None) => mesh.prefixes.is_empty() || mesh.prefixes.iter().any(|net| net.contains(&address)),
-            (NetworkKind::Local(_), instance_id) => instance_id.is_none() && network.ipv4.as_ref().is_some_and(|ipv4| {
-                matches!(address, IpAddr::V4(v4) if ipv4.prefix.contains(&v4))
-            }),
-        });
+        let fits = networks
+            .iter()
+            .filter(|(_, network)| match (&network.kind, instance_id) {
+                (NetworkKind::Mesh(mesh), Some(instance_id)) => mesh.instance_id == instance_id,
+                (NetworkKind::Mesh(mesh), None) => {
+                    mesh.prefixes.is_empty() || mesh.prefixes.iter().any(|net| net.contains(&address))
+                }
+                (NetworkKind::Local(_), instance_id) => {
+                    instance_id.is_none()
+                        && network
+                            .ipv4
+                            .as_ref()
+                            .is_some_and(|ipv4| matches!(address, IpAddr::V4(v4) if ipv4.prefix.contains(&v4)))
+                }
+            });
         return one(text, fits.map(|(name, _)| ((*name).clone(), address)).collect());
     }
     let mut found = Vec::new();
     for (name, network) in networks {
         let bare = text.strip_suffix(&format!(".{}", network.domain)).unwrap_or(text);
         let guest = intent.guests.get(bare).into_iter().flat_map(|guest| &guest.nics);
-        let mut addresses: Vec<IpAddr> =
-            guest.filter(|nic| nic.network == *name).flat_map(|nic| nic.addresses.clone()).collect();
+        let mut addresses: Vec<IpAddr> = guest
+            .filter(|nic| nic.network == *name)
+            .flat_map(|nic| nic.addresses.clone())
+            .collect();
         addresses.extend(network.names.get(bare).into_iter().flatten());
         if let (Some(node), NetworkKind::Mesh(mesh)) = (&intent.node, &network.kind)
             && node.name == bare
@@ -56,7 +71,10 @@ fn one(text: &str, mut found: Vec<(String, IpAddr)>) -> Result<(String, IpAddr),
         )),
         _ => {
             let names: Vec<String> = found.into_iter().map(|(name, _)| name).collect();
-            Err((format!("`{text}` is in more than one network"), format!("add `--network` with one of {}", names.join(", "))))
+            Err((
+                format!("`{text}` is in more than one network"),
+                format!("add `--network` with one of {}", names.join(", ")),
+            ))
         }
     }
 }
@@ -93,7 +111,10 @@ pub fn lookup(intent: &Intent, text: &str, network: Option<&str>) -> Result<Eid,
     let (name, address) = destination(intent, text, network)?;
     match intent.networks.get(&name).map(|network| &network.kind) {
         Some(NetworkKind::Mesh(mesh)) => Ok(Eid::new(mesh.instance_id, address)),
-        _ => Err((format!("network `{name}` is no mesh"), "name a mesh with `--network`".to_owned())),
+        _ => Err((
+            format!("network `{name}` is no mesh"),
+            "name a mesh with `--network`".to_owned(),
+        )),
     }
 }
 
@@ -110,14 +131,23 @@ pub fn nic<'a>(intent: &'a Intent, guest: &str, nic: Option<&str>) -> Result<(&'
         let help = crate::nearest::suggestion(guest, intent.guests.keys().map(String::as_str));
         (format!("there is no guest `{guest}` on this node"), help)
     })?;
-    let known = || spec.nics.iter().map(|nic| nic.name.as_str()).collect::<Vec<_>>().join(", ");
+    let known = || {
+        spec.nics
+            .iter()
+            .map(|nic| nic.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let found = match nic {
         Some(name) => spec.nics.iter().find(|nic| nic.name == name),
         None => spec.nics.first().filter(|_| spec.nics.len() == 1),
     };
-    found
-        .map(|nic| (spec, nic))
-        .ok_or_else(|| (format!("which NIC of guest `{guest}`?"), format!("add `--nic` with one of {}", known())))
+    found.map(|nic| (spec, nic)).ok_or_else(|| {
+        (
+            format!("which NIC of guest `{guest}`?"),
+            format!("add `--nic` with one of {}", known()),
+        )
+    })
 }
 
 fn unknown_network(intent: &Intent, name: &str) -> Unknown {

@@ -112,14 +112,19 @@ async fn apply(State(node): Node, Json(sources): Json<Vec<Source>>) -> Result<Js
 }
 
 async fn delete(State(node): Node, Json(request): Json<DeleteRequest>) -> Result<Json<Applied>, Fault> {
-    Ok(Json(ask(&node, |answer| Request::Delete(request.objects, answer)).await??))
+    Ok(Json(
+        ask(&node, |answer| Request::Delete(request.objects, answer)).await??,
+    ))
 }
 
 async fn counters(State(node): Node) -> Result<Response, Fault> {
     match question(&node, Query::Counters).await? {
-        Answer::Counters(counters) => {
-            Ok(Json(counters.into_iter().collect::<std::collections::BTreeMap<String, u64>>()).into_response())
-        }
+        Answer::Counters(counters) => Ok(Json(
+            counters
+                .into_iter()
+                .collect::<std::collections::BTreeMap<String, u64>>(),
+        )
+        .into_response()),
         _ => Err(unexpected()),
     }
 }
@@ -134,7 +139,10 @@ async fn ping(State(node): Node, Json(request): Json<PingRequest>) -> Result<Jso
     if !has_address {
         let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
         let message = format!("this node has no {family} address in network `{network}` to ping from");
-        return Err(Fault::from((message, "add one to the mesh's `nodeAddresses`".to_owned())));
+        return Err(Fault::from((
+            message,
+            "add one to the mesh's `nodeAddresses`".to_owned(),
+        )));
     }
     let query = Query::Ping {
         network: up::network_id(&network),
@@ -152,14 +160,19 @@ async fn ping(State(node): Node, Json(request): Json<PingRequest>) -> Result<Jso
 async fn lig(State(node): Node, Json(request): Json<LigRequest>) -> Result<Json<LigAnswer>, Fault> {
     let intent = intent(&node).await?;
     let eid = names::lookup(&intent, &request.eid, request.network.as_deref())?;
-    let resolver = request.map_resolver.map(|address| SocketAddr::new(address, CONTROL_PORT));
+    let resolver = request
+        .map_resolver
+        .map(|address| SocketAddr::new(address, CONTROL_PORT));
     let answered = ask(&node, |answer| Request::Lookup(eid, resolver, answer));
     let answer = match tokio::time::timeout(request.timeout, answered).await {
         Ok(answer) => answer?.map_err(|error| error.to_string()),
         Err(_) => Err(format!("no Map-Reply within {:?}", request.timeout)),
     };
     let answer = answer.map_err(|message| {
-        Fault::from((format!("{eid}: {message}"), "check the Map-Server's address and that it runs; `weft status` shows registrations".to_owned()))
+        Fault::from((
+            format!("{eid}: {message}"),
+            "check the Map-Server's address and that it runs; `weft status` shows registrations".to_owned(),
+        ))
     })?;
     let records = answer.mappings.into_iter().map(|mapping| LigRecord {
         eid_prefix: mapping.prefix.to_string(),
@@ -192,19 +205,40 @@ async fn trace(State(node): Node, Json(request): Json<TraceRequest>) -> Result<J
     let guest = request.guest.split('/').next().unwrap_or_default();
     let (query, packet) = match request.from {
         None => {
-            let (_, destination) = names::destination(&intent, &request.destination, Some(&nic.network))
-                .or_else(|unknown| request.destination.parse().map(|address| (nic.network.clone(), address)).map_err(|_| unknown))?;
+            let (_, destination) =
+                names::destination(&intent, &request.destination, Some(&nic.network)).or_else(|unknown| {
+                    request
+                        .destination
+                        .parse()
+                        .map(|address| (nic.network.clone(), address))
+                        .map_err(|_| unknown)
+                })?;
             let source = source_of(nic, request.source, destination)?;
             let described = packet::Probe::new(source, destination, &request.service, request.size)?;
             let frame = described.frame(nic.mac, up::GATEWAY_MAC);
-            (Query::TraceOutbound { port: up::port_id(guest, &nic.name), frame }, described.to_string())
+            (
+                Query::TraceOutbound {
+                    port: up::port_id(guest, &nic.name),
+                    frame,
+                },
+                described.to_string(),
+            )
         }
         Some(from) => {
             let NetworkKind::Mesh(mesh) = &intent.networks.get(&nic.network).ok_or_else(unexpected)?.kind else {
-                return Err(Fault::from((format!("network `{}` is no mesh", nic.network), "leave `--from` out".to_owned())));
+                return Err(Fault::from((
+                    format!("network `{}` is no mesh", nic.network),
+                    "leave `--from` out".to_owned(),
+                )));
             };
-            let (_, source) = names::destination(&intent, &request.destination, Some(&nic.network))
-                .or_else(|unknown| request.destination.parse().map(|address| (nic.network.clone(), address)).map_err(|_| unknown))?;
+            let (_, source) =
+                names::destination(&intent, &request.destination, Some(&nic.network)).or_else(|unknown| {
+                    request
+                        .destination
+                        .parse()
+                        .map(|address| (nic.network.clone(), address))
+                        .map_err(|_| unknown)
+                })?;
             let destination = source_of(nic, request.source, source)?;
             let described = packet::Probe::new(source, destination, &request.service, request.size)?;
             let query = Query::TraceInbound {
@@ -227,11 +261,19 @@ fn source_of(
     wanted: Option<std::net::IpAddr>,
     other: std::net::IpAddr,
 ) -> Result<std::net::IpAddr, Fault> {
-    let own = || nic.addresses.iter().copied().find(|address| address.is_ipv4() == other.is_ipv4());
-    wanted.or_else(own).filter(|address| address.is_ipv4() == other.is_ipv4()).ok_or_else(|| {
-        let message = format!("NIC `{}` has no address of the family of {other}", nic.name);
-        Fault::from((message, "give one with `--source`".to_owned()))
-    })
+    let own = || {
+        nic.addresses
+            .iter()
+            .copied()
+            .find(|address| address.is_ipv4() == other.is_ipv4())
+    };
+    wanted
+        .or_else(own)
+        .filter(|address| address.is_ipv4() == other.is_ipv4())
+        .ok_or_else(|| {
+            let message = format!("NIC `{}` has no address of the family of {other}", nic.name);
+            Fault::from((message, "give one with `--source`".to_owned()))
+        })
 }
 
 /// One JSON object a line for each packet, until the client goes.
@@ -244,7 +286,11 @@ async fn capture(State(node): Node, Json(request): Json<CaptureRequest>) -> Resu
         }
         None => None,
     };
-    let filter = CaptureFilter { port, addresses: request.addresses, snap_length: request.snap_length };
+    let filter = CaptureFilter {
+        port,
+        addresses: request.addresses,
+        snap_length: request.snap_length,
+    };
     let (sender, mut receiver) = mpsc::channel(4096);
     ask(&node, |answer| Request::Capture(filter, sender, answer))
         .await?
@@ -258,6 +304,10 @@ async fn capture(State(node): Node, Json(request): Json<CaptureRequest>) -> Resu
 }
 
 fn unexpected() -> Fault {
-    let error = IntentError::whole("weft", "the packet path gave another answer than was asked for", "report this fault");
+    let error = IntentError::whole(
+        "weft",
+        "the packet path gave another answer than was asked for",
+        "report this fault",
+    );
     Fault(StatusCode::INTERNAL_SERVER_ERROR, Report::from(error))
 }

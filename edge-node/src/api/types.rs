@@ -9,13 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use xtr::{LookupAnswer, LookupError};
 
 use crate::{
-    document::StoredIntent,
-    error::Report,
-    intent::Intent,
-    kind::KindName,
-    plan,
-    read::Source,
-    up::status::Status,
+    document::StoredIntent, error::Report, intent::Intent, kind::KindName, plan, read::Source, up::status::Status,
 };
 
 /// What a route asks of the node's loop.
@@ -36,9 +30,17 @@ pub enum Request {
     /// A question to the packet path.
     Ask(Query, oneshot::Sender<Answer>),
     /// A look-up.
-    Lookup(Eid, Option<SocketAddr>, oneshot::Sender<Result<LookupAnswer, LookupError>>),
+    Lookup(
+        Eid,
+        Option<SocketAddr>,
+        oneshot::Sender<Result<LookupAnswer, LookupError>>,
+    ),
     /// Captured packets, until the receiver is dropped; or why not.
-    Capture(CaptureFilter, mpsc::Sender<CapturedPacket>, oneshot::Sender<Result<(), String>>),
+    Capture(
+        CaptureFilter,
+        mpsc::Sender<CapturedPacket>,
+        oneshot::Sender<Result<(), String>>,
+    ),
 }
 
 /// What a change did, or would do.

@@ -50,7 +50,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         man(folder.path()).expect("pages");
         for verb in Cli::command().get_subcommands().filter(|verb| !verb.is_hide_set()) {
-            let page = std::fs::read_to_string(folder.path().join(format!("weft-{}.1", verb.get_name()))).expect("a page");
+            let page =
+                std::fs::read_to_string(folder.path().join(format!("weft-{}.1", verb.get_name()))).expect("a page");
             assert!(page.contains(".SH SYNOPSIS"), "{}", verb.get_name());
         }
         assert!(folder.path().join("weft.1").exists());

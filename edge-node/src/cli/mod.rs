@@ -448,7 +448,9 @@ pub struct OutputArgs {
 /// # Errors
 /// In words, with what to write.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let split = text.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(text.len());
+    let split = text
+        .find(|c: char| c != '.' && !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let value: f64 = number
         .parse()
@@ -481,7 +483,12 @@ mod tests {
         for verb in Cli::command().get_subcommands() {
             assert!(verb.get_about().is_some(), "{}", verb.get_name());
             for argument in verb.get_arguments() {
-                assert!(argument.get_help().is_some(), "{} {}", verb.get_name(), argument.get_id());
+                assert!(
+                    argument.get_help().is_some(),
+                    "{} {}",
+                    verb.get_name(),
+                    argument.get_id()
+                );
             }
         }
     }
@@ -523,7 +530,13 @@ mod tests {
                 panic!("{line}: {error}");
             }
         }
-        for line in ["weft delete", "weft delete guest", "weft apply", "weft get gest", "weft ping x -i 5"] {
+        for line in [
+            "weft delete",
+            "weft delete guest",
+            "weft apply",
+            "weft get gest",
+            "weft ping x -i 5",
+        ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }

@@ -64,7 +64,9 @@ pub fn delete(arguments: &DeleteArgs) -> ExitCode {
                 Some(kind) => arguments.names.iter().map(|name| (kind, name.clone())).collect(),
                 None => named_in(arguments)?,
             };
-            let applied: Applied = Client::new(&arguments.node).post("/v1/delete", &DeleteRequest { objects }).await?;
+            let applied: Applied = Client::new(&arguments.node)
+                .post("/v1/delete", &DeleteRequest { objects })
+                .await?;
             show(format, &applied);
             Ok(ExitCode::SUCCESS)
         },
@@ -74,7 +76,10 @@ pub fn delete(arguments: &DeleteArgs) -> ExitCode {
 
 fn named_in(arguments: &DeleteArgs) -> Result<Vec<(KindName, String)>, ClientError> {
     let documents = read::documents(&arguments.files)?;
-    Ok(documents.into_iter().map(|document| (document.kind, document.name)).collect())
+    Ok(documents
+        .into_iter()
+        .map(|document| (document.kind, document.name))
+        .collect())
 }
 
 fn show(format: Format, applied: &Applied) {
@@ -95,5 +100,9 @@ fn show(format: Format, applied: &Applied) {
 }
 
 fn count(actions: usize) -> String {
-    if actions == 1 { "1 action".to_owned() } else { format!("{actions} actions") }
+    if actions == 1 {
+        "1 action".to_owned()
+    } else {
+        format!("{actions} actions")
+    }
 }

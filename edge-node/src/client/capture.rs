@@ -38,9 +38,14 @@ async fn captured(arguments: &CaptureArgs) -> Result<ExitCode, ClientError> {
         addresses: arguments.address.clone(),
         snap_length: arguments.snap_length,
     };
-    let mut body = Client::new(&arguments.node).stream("/v1/capture", &request).await?.into_body();
+    let mut body = Client::new(&arguments.node)
+        .stream("/v1/capture", &request)
+        .await?
+        .into_body();
     let mut sink = sink(arguments).map_err(broken)?;
-    let deadline = arguments.duration.map(|duration| tokio::time::Instant::now() + duration);
+    let deadline = arguments
+        .duration
+        .map(|duration| tokio::time::Instant::now() + duration);
     let mut rest: Vec<u8> = Vec::new();
     let mut seen = 0;
     loop {
@@ -72,7 +77,8 @@ fn finish(seen: u64) -> ExitCode {
 }
 
 fn sink(arguments: &CaptureArgs) -> io::Result<Sink> {
-    let pcapng = |sink: Box<dyn Write>| Writer::new(sink, arguments.snap_length).map(|writer| Sink::Pcapng(Box::new(writer)));
+    let pcapng =
+        |sink: Box<dyn Write>| Writer::new(sink, arguments.snap_length).map(|writer| Sink::Pcapng(Box::new(writer)));
     match &arguments.write {
         Some(path) if path.as_os_str() != "-" => pcapng(Box::new(io::BufWriter::new(File::create(path)?))),
         Some(_) => pcapng(Box::new(io::stdout())),
@@ -92,8 +98,18 @@ fn write(sink: &mut Sink, packet: &CapturedPacket) -> io::Result<()> {
         Sink::Lines => {
             let arrow = if packet.outbound { "→" } else { "←" };
             let start = if packet.ethernet { 14 } else { 0 };
-            let what = packet.bytes.get(start..).and_then(describe).unwrap_or_else(|| "not IP".to_owned());
-            writeln!(io::stdout(), "{} {arrow} {what}, {} bytes: {}", packet.interface, packet.length, packet.verdict)
+            let what = packet
+                .bytes
+                .get(start..)
+                .and_then(describe)
+                .unwrap_or_else(|| "not IP".to_owned());
+            writeln!(
+                io::stdout(),
+                "{} {arrow} {what}, {} bytes: {}",
+                packet.interface,
+                packet.length,
+                packet.verdict
+            )
         }
     }
 }
@@ -103,11 +119,21 @@ fn describe(packet: &[u8]) -> Option<String> {
     match sliced.net? {
         etherparse::LaxNetSlice::Ipv4(ip) => {
             let header = ip.header();
-            Some(format!("{} → {}, protocol {}", header.source_addr(), header.destination_addr(), header.protocol().0))
+            Some(format!(
+                "{} → {}, protocol {}",
+                header.source_addr(),
+                header.destination_addr(),
+                header.protocol().0
+            ))
         }
         etherparse::LaxNetSlice::Ipv6(ip) => {
             let header = ip.header();
-            Some(format!("{} → {}, protocol {}", header.source_addr(), header.destination_addr(), ip.payload().ip_number.0))
+            Some(format!(
+                "{} → {}, protocol {}",
+                header.source_addr(),
+                header.destination_addr(),
+                ip.payload().ip_number.0
+            ))
         }
         etherparse::LaxNetSlice::Arp(_) => Some("ARP".to_owned()),
     }

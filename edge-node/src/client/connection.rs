@@ -7,7 +7,10 @@ use std::{
 };
 
 use http_body_util::{BodyExt as _, Full};
-use hyper::{Request, Response, StatusCode, body::{Bytes, Incoming}};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+};
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
@@ -52,7 +55,8 @@ impl ClientError {
                     ),
                     _ => (
                         format!("no node answers at {} ({error})", socket.display()),
-                        "start it with `weft up -f FILE`, or name the right one with --runtime-dir or WEFT_RUNTIME_DIR".to_owned(),
+                        "start it with `weft up -f FILE`, or name the right one with --runtime-dir or WEFT_RUNTIME_DIR"
+                            .to_owned(),
                     ),
                 };
                 Report::from(IntentError::whole("weft", message, help))
@@ -83,7 +87,9 @@ pub struct Client {
 impl Client {
     /// To the node that was selected.
     pub fn new(node: &NodeSelection) -> Self {
-        Self { socket: node.runtime_dir.join("api.sock") }
+        Self {
+            socket: node.runtime_dir.join("api.sock"),
+        }
     }
 
     /// Asks with GET.
@@ -121,19 +127,27 @@ impl Client {
         let bytes = response.into_body().collect().await?.to_bytes();
         match serde_json::from_slice::<Report>(&bytes) {
             Ok(report) => Err(ClientError::Refused(report)),
-            Err(_) => Err(ClientError::Broken(format!("the node says {status}: {}", String::from_utf8_lossy(&bytes)))),
+            Err(_) => Err(ClientError::Broken(format!(
+                "the node says {status}: {}",
+                String::from_utf8_lossy(&bytes)
+            ))),
         }
     }
 }
 
 async fn connect(socket: &Path) -> Result<UnixStream, ClientError> {
-    UnixStream::connect(socket).await.map_err(|error| ClientError::NotRunning(socket.to_owned(), error))
+    UnixStream::connect(socket)
+        .await
+        .map_err(|error| ClientError::NotRunning(socket.to_owned(), error))
 }
 
 async fn read<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T, ClientError> {
     let bytes = response.into_body().collect().await?.to_bytes();
-    serde_json::from_slice(&bytes)
-        .map_err(|error| ClientError::Broken(format!("the node's answer is not understood ({error}): is it of another version?")))
+    serde_json::from_slice(&bytes).map_err(|error| {
+        ClientError::Broken(format!(
+            "the node's answer is not understood ({error}): is it of another version?"
+        ))
+    })
 }
 
 /// Runs a verb to its end.

@@ -24,9 +24,11 @@ pub fn get(arguments: &GetArgs) -> ExitCode {
             let objects: Vec<&StoredObject> = match (arguments.kind, &arguments.name) {
                 (KindSelection::One(kind), Some(name)) => vec![find(&stored, kind, name)?],
                 (KindSelection::One(kind), None) => stored.of_kind(kind).collect(),
-                (KindSelection::All, name) => {
-                    stored.objects.iter().filter(|object| name.as_ref().is_none_or(|name| object.name == *name)).collect()
-                }
+                (KindSelection::All, name) => stored
+                    .objects
+                    .iter()
+                    .filter(|object| name.as_ref().is_none_or(|name| object.name == *name))
+                    .collect(),
             };
             show(format, arguments.name.is_some(), &objects);
             Ok(ExitCode::SUCCESS)
@@ -61,7 +63,11 @@ pub fn describe(arguments: &DescribeArgs) -> ExitCode {
 fn find<'a>(stored: &'a StoredIntent, kind: KindName, name: &str) -> Result<&'a StoredObject, ClientError> {
     stored.get(kind, name).ok_or_else(|| {
         let help = nearest::suggestion(name, stored.of_kind(kind).map(|object| object.name.as_str()));
-        ClientError::Refused(Report::from(IntentError::whole("weft", format!("there is no {kind} `{name}`"), help)))
+        ClientError::Refused(Report::from(IntentError::whole(
+            "weft",
+            format!("there is no {kind} `{name}`"),
+            help,
+        )))
     })
 }
 
@@ -80,11 +86,22 @@ fn show(format: Format, single: bool, objects: &[&StoredObject]) {
             print!("{}", texts.join("---\n"));
         }
         (Format::Text | Format::Wide, ..) => {
-            let rows: Vec<Vec<String>> = objects.iter().map(|object| row(object, format == Format::Wide)).collect();
+            let rows: Vec<Vec<String>> = objects
+                .iter()
+                .map(|object| row(object, format == Format::Wide))
+                .collect();
             if rows.is_empty() {
                 println!("nothing");
             }
-            table("", if format == Format::Wide { &["KIND", "NAME", "LABELS", "SPEC"] } else { &["KIND", "NAME"] }, &rows);
+            table(
+                "",
+                if format == Format::Wide {
+                    &["KIND", "NAME", "LABELS", "SPEC"]
+                } else {
+                    &["KIND", "NAME"]
+                },
+                &rows,
+            );
         }
     }
 }
@@ -101,7 +118,11 @@ fn row(object: &StoredObject, wide: bool) -> Vec<String> {
 
 /// What the node's status says about one object.
 fn state(status: &Status, kind: KindName, name: &str) -> serde_json::Value {
-    let about: Vec<&String> = status.failures.iter().filter(|failure| failure.contains(name)).collect();
+    let about: Vec<&String> = status
+        .failures
+        .iter()
+        .filter(|failure| failure.contains(name))
+        .collect();
     let mut state = serde_json::json!({"generation": status.generation, "failures": about});
     let part = match kind {
         KindName::Node => serde_json::json!({"uplinks": status.uplinks, "registrations": status.registrations}),

@@ -40,7 +40,11 @@ impl<W: Write> Writer<W> {
         body.extend(0_u16.to_le_bytes());
         body.extend(u64::MAX.to_le_bytes());
         write_block(&mut sink, SECTION, &body)?;
-        Ok(Self { sink, snap_length, interfaces: BTreeMap::new() })
+        Ok(Self {
+            sink,
+            snap_length,
+            interfaces: BTreeMap::new(),
+        })
     }
 
     /// Adds a packet.

@@ -37,16 +37,24 @@ pub fn ping(arguments: &PingArgs) -> ExitCode {
                 if text {
                     match rtt {
                         Some(rtt) => println!("{}: seq={number} time={rtt:.3} ms", answer.address),
-                        None => println!("{}: seq={number} no reply within {:?}", answer.address, arguments.timeout),
+                        None => println!(
+                            "{}: seq={number} no reply within {:?}",
+                            answer.address, arguments.timeout
+                        ),
                     }
                 }
                 rtts.push(rtt);
                 to = Some((answer.address, answer.network));
             }
             let received: Vec<f64> = rtts.iter().copied().flatten().collect();
-            let (least, most) = (received.iter().copied().reduce(f64::min), received.iter().copied().reduce(f64::max));
+            let (least, most) = (
+                received.iter().copied().reduce(f64::min),
+                received.iter().copied().reduce(f64::max),
+            );
             let average = (!received.is_empty()).then(|| received.iter().sum::<f64>() / received.len() as f64);
-            let (address, network) = to.map(|(address, network)| (address.to_string(), network)).unwrap_or_default();
+            let (address, network) = to
+                .map(|(address, network)| (address.to_string(), network))
+                .unwrap_or_default();
             let summary = json!({
                 "address": address, "network": network, "sent": rtts.len(), "received": received.len(),
                 "rtt_ms": {"min": least, "avg": average, "max": most}, "rtts_ms": rtts,
@@ -57,7 +65,11 @@ pub fn ping(arguments: &PingArgs) -> ExitCode {
                     println!("rtt min/avg/max = {least:.3}/{average:.3}/{most:.3} ms");
                 }
             }
-            Ok(if received.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+            Ok(if received.is_empty() {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            })
         },
         format,
     )
@@ -76,16 +88,28 @@ pub fn lig(arguments: &LigArgs) -> ExitCode {
             };
             let answer: LigAnswer = Client::new(&arguments.node).post("/v1/lig", &request).await?;
             if !structured(format, &answer) {
-                println!("Map-Reply for {} from {} in {:.2} ms, {} sent", answer.eid, answer.from, answer.rtt_ms, answer.tries);
+                println!(
+                    "Map-Reply for {} from {} in {:.2} ms, {} sent",
+                    answer.eid, answer.from, answer.rtt_ms, answer.tries
+                );
                 for record in &answer.records {
-                    let kind = if record.authoritative { "authoritative" } else { "by proxy" };
+                    let kind = if record.authoritative {
+                        "authoritative"
+                    } else {
+                        "by proxy"
+                    };
                     println!("{}, TTL {} min, {kind}", record.eid_prefix, record.ttl_minutes);
                     if record.locators.is_empty() {
                         println!("  negative: {}", record.action);
                     }
                     let rows = record.locators.iter().map(|locator| {
                         let reachable = if locator.reachable { "reachable" } else { "unreachable" };
-                        vec![locator.rloc.clone(), locator.priority.to_string(), locator.weight.to_string(), reachable.to_owned()]
+                        vec![
+                            locator.rloc.clone(),
+                            locator.priority.to_string(),
+                            locator.weight.to_string(),
+                            reachable.to_owned(),
+                        ]
                     });
                     table("", &["RLOC", "PRIORITY", "WEIGHT", "STATE"], &rows.collect::<Vec<_>>());
                 }
@@ -114,7 +138,12 @@ pub fn trace(arguments: &TraceArgs) -> ExitCode {
             if !structured(format, &answer) {
                 println!("{}", answer.packet);
                 let rows = answer.steps.iter().enumerate().map(|(number, step)| {
-                    vec![(number + 1).to_string(), step.stage.clone(), step.verdict.clone(), step.detail.clone()]
+                    vec![
+                        (number + 1).to_string(),
+                        step.stage.clone(),
+                        step.verdict.clone(),
+                        step.detail.clone(),
+                    ]
                 });
                 table("", &["", "STAGE", "VERDICT", "WHY"], &rows.collect::<Vec<_>>());
             }

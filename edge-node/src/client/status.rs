@@ -28,11 +28,19 @@ pub fn status(arguments: &StatusArgs) -> ExitCode {
 
 fn show(status: &Status, wide: bool) {
     let name = status.node.as_deref().unwrap_or("Map-Server only");
-    println!("node {name}, weft {}, up {}, generation {}", status.version, seconds(status.uptime), status.generation);
+    println!(
+        "node {name}, weft {}, up {}, generation {}",
+        status.version,
+        seconds(status.uptime),
+        status.generation
+    );
     if let Some(dataplane) = &status.dataplane {
         match dataplane.pid {
             Some(pid) => println!("packet path: process {pid}, connected {}", seconds(dataplane.uptime)),
-            None => println!("packet path: being started; the last one ended: {}", or_dash(dataplane.last_end.clone())),
+            None => println!(
+                "packet path: being started; the last one ended: {}",
+                or_dash(dataplane.last_end.clone())
+            ),
         }
     }
     for failure in &status.failures {
@@ -43,9 +51,18 @@ fn show(status: &Status, wide: bool) {
     }
     let rows = |rows: Vec<Vec<String>>| rows;
     let uplinks = status.uplinks.iter().map(|uplink| {
-        vec![uplink.interface.clone(), up(uplink.up), uplink.rlocs.join(" "), uplink.mtu.to_string()]
+        vec![
+            uplink.interface.clone(),
+            up(uplink.up),
+            uplink.rlocs.join(" "),
+            uplink.mtu.to_string(),
+        ]
     });
-    table("uplinks", &["INTERFACE", "STATE", "RLOCS", "MTU"], &rows(uplinks.collect()));
+    table(
+        "uplinks",
+        &["INTERFACE", "STATE", "RLOCS", "MTU"],
+        &rows(uplinks.collect()),
+    );
     let guests = status.guests.iter().map(|port| {
         vec![
             format!("{}/{}", port.guest, port.nic),
@@ -56,7 +73,11 @@ fn show(status: &Status, wide: bool) {
             port.sent_packets.to_string(),
         ]
     });
-    table("guests", &["NIC", "NETWORK", "STATE", "ADDRESSES", "FROM IT", "TO IT"], &rows(guests.collect()));
+    table(
+        "guests",
+        &["NIC", "NETWORK", "STATE", "ADDRESSES", "FROM IT", "TO IT"],
+        &rows(guests.collect()),
+    );
     let registrations = status.registrations.iter().map(|registration| {
         vec![
             registration.eid_prefix.clone(),
@@ -68,7 +89,11 @@ fn show(status: &Status, wide: bool) {
             or_dash(registration.acknowledged_ago.map(|ago| format!("{} ago", seconds(ago)))),
         ]
     });
-    table("registrations", &["EID-PREFIX", "MAP-SERVER", "STATE", "ACKNOWLEDGED"], &rows(registrations.collect()));
+    table(
+        "registrations",
+        &["EID-PREFIX", "MAP-SERVER", "STATE", "ACKNOWLEDGED"],
+        &rows(registrations.collect()),
+    );
     let cache = status.map_cache.iter().map(|entry| {
         vec![
             entry.eid_prefix.clone(),
@@ -79,7 +104,11 @@ fn show(status: &Status, wide: bool) {
             entry.packets.to_string(),
         ]
     });
-    table("map-cache", &["EID-PREFIX", "STATE", "RLOCS", "AGE", "EXPIRES IN", "PACKETS"], &rows(cache.collect()));
+    table(
+        "map-cache",
+        &["EID-PREFIX", "STATE", "RLOCS", "AGE", "EXPIRES IN", "PACKETS"],
+        &rows(cache.collect()),
+    );
     let locators = status.locators.iter().map(|locator| {
         vec![
             locator.rloc.clone(),
@@ -88,15 +117,26 @@ fn show(status: &Status, wide: bool) {
             or_dash(locator.heard_ago.map(|ago| format!("{} ago", seconds(ago)))),
         ]
     });
-    table("locators", &["RLOC", "STATE", "RTT", "HEARD"], &rows(locators.collect()));
+    table(
+        "locators",
+        &["RLOC", "STATE", "RTT", "HEARD"],
+        &rows(locators.collect()),
+    );
     for server in &status.map_servers {
         map_server(server);
     }
-    let drops: Vec<Vec<String>> = status.drops.iter().map(|(word, count)| vec![word.clone(), count.to_string()]).collect();
+    let drops: Vec<Vec<String>> = status
+        .drops
+        .iter()
+        .map(|(word, count)| vec![word.clone(), count.to_string()])
+        .collect();
     table("packets that ended early", &["WORD", "PACKETS"], &drops);
     if wide {
-        let counters: Vec<Vec<String>> =
-            status.xtr.iter().map(|(word, count)| vec![word.clone(), count.to_string()]).collect();
+        let counters: Vec<Vec<String>> = status
+            .xtr
+            .iter()
+            .map(|(word, count)| vec![word.clone(), count.to_string()])
+            .collect();
         table("xTR", &["WORD", "MESSAGES"], &counters);
     }
 }
@@ -107,17 +147,29 @@ fn map_server(server: &MapServer) {
             registration.eid_prefix.clone(),
             registration.site.clone(),
             registration.rlocs.join(" "),
-            if registration.superseded { "superseded" } else { "registered" }.to_owned(),
+            if registration.superseded {
+                "superseded"
+            } else {
+                "registered"
+            }
+            .to_owned(),
             format!("{} ago", seconds(registration.refreshed_ago)),
             seconds(registration.expires_in),
         ]
     });
-    let title = format!("Map-Server {}, listening on {}", server.name, server.listening.join(" "));
+    let title = format!(
+        "Map-Server {}, listening on {}",
+        server.name,
+        server.listening.join(" ")
+    );
     println!("\n{title}");
     let heading = ["EID-PREFIX", "SITE", "RLOCS", "STATE", "REFRESHED", "EXPIRES IN"];
     table("", &heading, &registrations.collect::<Vec<_>>());
-    let counters: Vec<Vec<String>> =
-        server.counters.iter().map(|(word, count)| vec![word.clone(), count.to_string()]).collect();
+    let counters: Vec<Vec<String>> = server
+        .counters
+        .iter()
+        .map(|(word, count)| vec![word.clone(), count.to_string()])
+        .collect();
     table("", &["WORD", "COUNT"], &counters);
 }
 

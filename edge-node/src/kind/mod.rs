@@ -47,8 +47,14 @@ pub enum KindName {
 
 impl KindName {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Node, Self::MapServer, Self::Network, Self::Guest, Self::Policy, Self::Secret];
+    pub const ALL: [Self; 6] = [
+        Self::Node,
+        Self::MapServer,
+        Self::Network,
+        Self::Guest,
+        Self::Policy,
+        Self::Secret,
+    ];
 
     /// As it stands under `kind`.
     #[must_use]

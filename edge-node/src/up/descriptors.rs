@@ -46,7 +46,10 @@ impl Sockets {
     fn open(address: IpAddr, source_ports: u8, interface: &str) -> io::Result<Self> {
         let mut all = open_uplink(&[address], source_ports, Some(interface))?.into_iter();
         let receiving = all.next().ok_or_else(|| io::Error::other("no socket was opened"))?;
-        Ok(Self { receiving, sending: all.collect() })
+        Ok(Self {
+            receiving,
+            sending: all.collect(),
+        })
     }
 }
 
@@ -61,7 +64,9 @@ impl Descriptors {
                     }
                 }
                 Held::Uplink(id) => {
-                    let Some(config) = hello.uplinks.iter().find(|uplink| uplink.id == id) else { continue };
+                    let Some(config) = hello.uplinks.iter().find(|uplink| uplink.id == id) else {
+                        continue;
+                    };
                     let index = interfaces.get(&config.name).map_or(0, |interface| interface.index);
                     if let Some(uplink) = Uplink::sorted(config, index, descriptors) {
                         self.uplinks.entry(id).or_insert(uplink);
@@ -86,7 +91,11 @@ impl Descriptors {
     fn of(&self, change: &Change) -> Vec<OwnedFd> {
         let borrowed: Vec<&OwnedFd> = match change {
             Change::PutPort(port) => self.ports.get(&port.id).map(|port| &port.fd).into_iter().collect(),
-            Change::PutUplink(config) => self.uplinks.get(&config.id).map(|uplink| uplink.ordered(config)).unwrap_or_default(),
+            Change::PutUplink(config) => self
+                .uplinks
+                .get(&config.id)
+                .map(|uplink| uplink.ordered(config))
+                .unwrap_or_default(),
             Change::PutLocalExit(_) => self.exit.iter().collect(),
             _ => Vec::new(),
         };
@@ -98,8 +107,12 @@ impl Descriptors {
     pub fn stale(&self, intent: &Intent, desired: &Desired, interfaces: &Interfaces) -> Vec<Change> {
         let mut stale = Vec::new();
         let attach = |id: &PortId| {
-            let mut nics = intent.guests.iter().flat_map(|(guest, spec)| spec.nics.iter().map(move |nic| (guest, nic)));
-            nics.find(|(guest, nic)| names::port(guest, &nic.name) == *id).map(|(_, nic)| &nic.attach)
+            let mut nics = intent
+                .guests
+                .iter()
+                .flat_map(|(guest, spec)| spec.nics.iter().map(move |nic| (guest, nic)));
+            nics.find(|(guest, nic)| names::port(guest, &nic.name) == *id)
+                .map(|(_, nic)| &nic.attach)
         };
         for (id, port) in &self.ports {
             let same = port.attach.is_none() || port.attach.as_ref() == attach(id);
@@ -114,7 +127,10 @@ impl Descriptors {
                 config.source_ports == uplink.source_ports && index == uplink.index
             });
             let elsewhere = |address: &IpAddr| {
-                desired.uplinks.values().any(|other| other.id != *id && other.addresses.contains(address))
+                desired
+                    .uplinks
+                    .values()
+                    .any(|other| other.id != *id && other.addresses.contains(address))
             };
             if !same || uplink.sockets.keys().any(elsewhere) {
                 stale.push(Change::RemoveUplink(*id));
@@ -163,7 +179,11 @@ impl Descriptors {
         self.open_uplinks(interfaces, desired, &mut failures);
         self.open_ports(handle, intent, desired, &mut failures).await;
         if desired.exit.is_some() && self.exit.is_none() {
-            let uplinks = intent.node.iter().flat_map(|node| &node.uplinks).map(|uplink| uplink.interface.as_str());
+            let uplinks = intent
+                .node
+                .iter()
+                .flat_map(|node| &node.uplinks)
+                .map(|uplink| uplink.interface.as_str());
             match exit::open(handle, uplinks).await {
                 Ok(fd) => self.exit = Some(fd),
                 Err(reason) => {
@@ -175,7 +195,13 @@ impl Descriptors {
         failures
     }
 
-    async fn open_ports(&mut self, handle: &Handle, intent: &Intent, desired: &mut Desired, failures: &mut Vec<String>) {
+    async fn open_ports(
+        &mut self,
+        handle: &Handle,
+        intent: &Intent,
+        desired: &mut Desired,
+        failures: &mut Vec<String>,
+    ) {
         for (guest, spec) in &intent.guests {
             for nic in &spec.nics {
                 let id = names::port(guest, &nic.name);
@@ -186,7 +212,13 @@ impl Descriptors {
                 }
                 match interfaces::open(handle, nic, port.gateway.mtu).await {
                     Ok(fd) => {
-                        self.ports.insert(id, Port { fd, attach: Some(nic.attach.clone()) });
+                        self.ports.insert(
+                            id,
+                            Port {
+                                fd,
+                                attach: Some(nic.attach.clone()),
+                            },
+                        );
                     }
                     Err(reason) => {
                         failures.push(format!("Guest/{guest}, NIC `{}`: {reason}", nic.name));
@@ -217,7 +249,10 @@ impl Descriptors {
                         true
                     }
                     Err(error) => {
-                        failures.push(format!("uplink `{}`: RLOC {address} cannot be used: {error}", config.name));
+                        failures.push(format!(
+                            "uplink `{}`: RLOC {address} cannot be used: {error}",
+                            config.name
+                        ));
                         false
                     }
                 }
@@ -247,14 +282,20 @@ impl Uplink {
             let sending = all.by_ref().take(senders).collect();
             sockets.insert(*address, Sockets { receiving, sending });
         }
-        Some(Self { index, source_ports: config.source_ports, sockets })
+        Some(Self {
+            index,
+            source_ports: config.source_ports,
+            sockets,
+        })
     }
 
     /// In the order that [`UplinkConfig`] describes.
     fn ordered(&self, config: &UplinkConfig) -> Vec<&OwnedFd> {
         let sockets = || config.addresses.iter().filter_map(|address| self.sockets.get(address));
         let receiving = sockets().map(|sockets| &sockets.receiving);
-        receiving.chain(sockets().flat_map(|sockets| &sockets.sending)).collect()
+        receiving
+            .chain(sockets().flat_map(|sockets| &sockets.sending))
+            .collect()
     }
 }
 
@@ -308,11 +349,18 @@ mod tests {
     fn an_interface_that_was_made_anew_needs_new_sockets() {
         let wan = config(&["192.0.2.1"], 0);
         let mut descriptors = Descriptors::default();
-        descriptors.uplinks.insert(wan.id, Uplink::sorted(&wan, 3, vec![null()]).expect("one socket"));
+        descriptors
+            .uplinks
+            .insert(wan.id, Uplink::sorted(&wan, 3, vec![null()]).expect("one socket"));
         let mut desired = Desired::default();
         desired.uplinks.insert(wan.id, wan.clone());
         let interface = |index| {
-            let interface = super::super::uplinks::Interface { index, mtu: 1500, running: true, addresses: wan.addresses.clone() };
+            let interface = super::super::uplinks::Interface {
+                index,
+                mtu: 1500,
+                running: true,
+                addresses: wan.addresses.clone(),
+            };
             Interfaces::from([("wan0".to_owned(), interface)])
         };
         let stale = |index| descriptors.stale(&Intent::default(), &desired, &interface(index));

@@ -7,8 +7,8 @@ use std::{
 };
 
 use dataplane::control::{
-    Attachment, Change, GatewayConfig, LocalExitConfig, NetworkConfig, NetworkId, NetworkKind, PolicyConfig, PortConfig,
-    PortId, Protection, UplinkConfig, UplinkId,
+    Attachment, Change, GatewayConfig, LocalExitConfig, NetworkConfig, NetworkId, NetworkKind, PolicyConfig,
+    PortConfig, PortId, Protection, UplinkConfig, UplinkId,
 };
 
 use super::{names, uplinks::Interfaces};
@@ -52,7 +52,10 @@ pub struct Desired {
 impl Desired {
     /// From the intent and the interfaces.
     pub fn new(intent: &Intent, interfaces: &Interfaces) -> Self {
-        let mut desired = Self { uplinks: uplinks(intent, interfaces), ..Self::default() };
+        let mut desired = Self {
+            uplinks: uplinks(intent, interfaces),
+            ..Self::default()
+        };
         let underlay = desired.uplinks.values().map(|uplink| uplink.mtu).min().unwrap_or(1500);
         for (name, network) in &intent.networks {
             let id = names::network(name);
@@ -61,12 +64,17 @@ impl Desired {
         }
         for (guest, spec) in &intent.guests {
             for nic in &spec.nics {
-                let Some(network) = intent.networks.get(&nic.network) else { continue };
+                let Some(network) = intent.networks.get(&nic.network) else {
+                    continue;
+                };
                 let port = port(guest, nic, network, underlay);
                 desired.ports.insert(port.id, port);
             }
         }
-        let local = intent.networks.values().any(|network| matches!(network.kind, intent::NetworkKind::Local(_)));
+        let local = intent
+            .networks
+            .values()
+            .any(|network| matches!(network.kind, intent::NetworkKind::Local(_)));
         desired.exit = local.then(super::exit::config);
         desired
     }
@@ -87,7 +95,13 @@ impl Desired {
     pub fn changes_from(&self, before: &Self) -> Vec<Change> {
         let mut changes = Vec::new();
         let gone = |id: &PortId| !self.ports.contains_key(id);
-        changes.extend(before.ports.keys().filter(|id| gone(id)).map(|id| Change::RemovePort(*id)));
+        changes.extend(
+            before
+                .ports
+                .keys()
+                .filter(|id| gone(id))
+                .map(|id| Change::RemovePort(*id)),
+        );
         put(&self.networks, &before.networks, &mut changes, Change::PutNetwork);
         put(&self.uplinks, &before.uplinks, &mut changes, Change::PutUplink);
         if self.exit != before.exit {
@@ -96,9 +110,21 @@ impl Desired {
         put(&self.policies, &before.policies, &mut changes, Change::PutPolicy);
         put(&self.ports, &before.ports, &mut changes, Change::PutPort);
         let gone = |id: &UplinkId| !self.uplinks.contains_key(id);
-        changes.extend(before.uplinks.keys().filter(|id| gone(id)).map(|id| Change::RemoveUplink(*id)));
+        changes.extend(
+            before
+                .uplinks
+                .keys()
+                .filter(|id| gone(id))
+                .map(|id| Change::RemoveUplink(*id)),
+        );
         let gone = |id: &NetworkId| !self.networks.contains_key(id);
-        changes.extend(before.networks.keys().filter(|id| gone(id)).map(|id| Change::RemoveNetwork(*id)));
+        changes.extend(
+            before
+                .networks
+                .keys()
+                .filter(|id| gone(id))
+                .map(|id| Change::RemoveNetwork(*id)),
+        );
         changes
     }
 }
@@ -109,13 +135,19 @@ fn put<K: Ord, V: Clone + PartialEq>(
     changes: &mut Vec<Change>,
     change: impl Fn(V) -> Change,
 ) {
-    changes.extend(now.iter().filter(|(id, value)| before.get(id) != Some(value)).map(|(_, value)| change(value.clone())));
+    changes.extend(
+        now.iter()
+            .filter(|(id, value)| before.get(id) != Some(value))
+            .map(|(_, value)| change(value.clone())),
+    );
 }
 
 fn uplinks(intent: &Intent, interfaces: &Interfaces) -> BTreeMap<UplinkId, UplinkConfig> {
     let mut uplinks = BTreeMap::new();
     for uplink in intent.node.iter().flat_map(|node| &node.uplinks) {
-        let Some(interface) = interfaces.get(&uplink.interface) else { continue };
+        let Some(interface) = interfaces.get(&uplink.interface) else {
+            continue;
+        };
         if !interface.running || interface.addresses.is_empty() {
             continue;
         }
@@ -145,13 +177,21 @@ fn network(intent: &Intent, name: &str, network: &intent::Network) -> NetworkCon
             };
             (kind, mesh.node_addresses.clone())
         }
-        intent::NetworkKind::Local(local) => {
-            (NetworkKind::Local { nat44: local.nat44, nat66: local.nat66 }, Vec::new())
-        }
+        intent::NetworkKind::Local(local) => (
+            NetworkKind::Local {
+                nat44: local.nat44,
+                nat66: local.nat66,
+            },
+            Vec::new(),
+        ),
     };
     let mut known: BTreeMap<String, Vec<IpAddr>> = network.names.clone();
     for (guest, spec) in &intent.guests {
-        let addresses = spec.nics.iter().filter(|nic| nic.network == name).flat_map(|nic| nic.addresses.clone());
+        let addresses = spec
+            .nics
+            .iter()
+            .filter(|nic| nic.network == name)
+            .flat_map(|nic| nic.addresses.clone());
         let addresses: Vec<IpAddr> = addresses.collect();
         if !addresses.is_empty() {
             known.insert(guest.clone(), addresses);
@@ -190,8 +230,14 @@ pub fn guest_mtu(network: &intent::Network, underlay: u32) -> u16 {
 
 fn port(guest: &str, nic: &intent::Nic, network: &intent::Network, underlay: u32) -> PortConfig {
     let attachment = match &nic.attach {
-        Attach::Tap { interface, .. } => Attachment::Tap { interface: interface.clone(), vnet_header: VNET_HEADER },
-        Attach::Veth { interface } => Attachment::Packet { interface: interface.clone(), vnet_header: VNET_HEADER },
+        Attach::Tap { interface, .. } => Attachment::Tap {
+            interface: interface.clone(),
+            vnet_header: VNET_HEADER,
+        },
+        Attach::Veth { interface } => Attachment::Packet {
+            interface: interface.clone(),
+            vnet_header: VNET_HEADER,
+        },
     };
     PortConfig {
         id: names::port(guest, &nic.name),

@@ -22,7 +22,10 @@ const HOST_V6: Ipv6Addr = Ipv6Addr::new(0xfd57, 0x6566, 0x7400, 0, 0, 0, 0, 1);
 const MTU: u32 = 1500;
 
 /// Switches that make the host forward.
-const FORWARDING: [&str; 2] = ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"];
+const FORWARDING: [&str; 2] = [
+    "/proc/sys/net/ipv4/ip_forward",
+    "/proc/sys/net/ipv6/conf/all/forwarding",
+];
 
 /// What the packet path is told of it.
 pub fn config() -> LocalExitConfig {
@@ -41,8 +44,11 @@ pub fn config() -> LocalExitConfig {
 /// # Errors
 /// What the kernel or `nft` refused, in words for the operator.
 pub async fn open<'a>(handle: &Handle, uplinks: impl Iterator<Item = &'a str>) -> Result<OwnedFd, String> {
-    let fd = open_local_exit(EXIT_INTERFACE).map_err(|error| format!("cannot make the TUN `{EXIT_INTERFACE}`: {error}"))?;
-    prepare(handle).await.map_err(|error| format!("cannot set up `{EXIT_INTERFACE}`: {error}"))?;
+    let fd =
+        open_local_exit(EXIT_INTERFACE).map_err(|error| format!("cannot make the TUN `{EXIT_INTERFACE}`: {error}"))?;
+    prepare(handle)
+        .await
+        .map_err(|error| format!("cannot set up `{EXIT_INTERFACE}`: {error}"))?;
     masquerade()?;
     for uplink in uplinks {
         keep_router_advertisements(uplink);
@@ -104,9 +110,14 @@ fn nft(arguments: &[&str], input: &str) -> Result<(), String> {
         // What `nft` did not read it complains about itself.
         let _ = stdin.write_all(input.as_bytes());
     }
-    let output = child.wait_with_output().map_err(|error| format!("`nft` failed: {error}"))?;
+    let output = child
+        .wait_with_output()
+        .map_err(|error| format!("`nft` failed: {error}"))?;
     if output.status.success() {
         return Ok(());
     }
-    Err(format!("`nft` refused: {}", String::from_utf8_lossy(&output.stderr).trim()))
+    Err(format!(
+        "`nft` refused: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    ))
 }

@@ -29,16 +29,21 @@ pub async fn open(handle: &Handle, nic: &Nic, mtu: u16) -> Result<OwnedFd, Strin
                 .map_err(|error| explain("find the TAP", interface, &error))?
                 .ok_or_else(|| format!("the TAP `{interface}` is not there right after it was made"))?;
             // Then one super-packet of the guest is one send of an uplink. Older kernels do not know the attribute.
-            let segments = LinkUnspec::new_with_index(index).append_extra_attribute(LinkAttribute::GsoMaxSize(SUPER_PACKET));
+            let segments =
+                LinkUnspec::new_with_index(index).append_extra_attribute(LinkAttribute::GsoMaxSize(SUPER_PACKET));
             if let Err(error) = set(handle, segments.build()).await {
                 tracing::debug!(interface, %error, "gso_max_size was not set");
             }
             // The other end of a TAP is the guest's NIC itself.
             let mac = LinkUnspec::new_with_index(index).address(nic.mac.to_vec()).build();
-            set(handle, mac).await.map_err(|error| explain("set the MAC of", interface, &error))?;
+            set(handle, mac)
+                .await
+                .map_err(|error| explain("set the MAC of", interface, &error))?;
             let up = LinkUnspec::new_with_index(index).mtu(u32::from(mtu)).up().build();
             match netns {
-                None => set(handle, up).await.map_err(|error| explain("bring up", interface, &error))?,
+                None => set(handle, up)
+                    .await
+                    .map_err(|error| explain("bring up", interface, &error))?,
                 Some(namespace) => into(handle, index, interface, namespace, mtu).await?,
             }
             Ok(fd)
@@ -50,7 +55,9 @@ pub async fn open(handle: &Handle, nic: &Nic, mtu: u16) -> Result<OwnedFd, Strin
                 .ok_or_else(|| format!("interface `{interface}` is not there"))?;
             silence(interface);
             let message = LinkUnspec::new_with_index(index).up().build();
-            set(handle, message).await.map_err(|error| explain("bring up", interface, &error))?;
+            set(handle, message)
+                .await
+                .map_err(|error| explain("bring up", interface, &error))?;
             open_packet(interface).map_err(|error| explain("open", interface, &error))
         }
     }
@@ -74,9 +81,10 @@ fn silence(interface: &str) {
 pub async fn index_of(handle: &Handle, interface: &str) -> io::Result<Option<u32>> {
     let mut links = handle.link().get().execute();
     while let Some(link) = links.try_next().await.map_err(io::Error::other)? {
-        let named = link.attributes.iter().any(
-            |attribute| matches!(attribute, LinkAttribute::IfName(name) if name == interface),
-        );
+        let named = link
+            .attributes
+            .iter()
+            .any(|attribute| matches!(attribute, LinkAttribute::IfName(name) if name == interface));
         if named {
             return Ok(Some(link.header.index));
         }
@@ -94,16 +102,13 @@ pub fn namespace_path(name: &str) -> PathBuf {
     PathBuf::from("/run/netns").join(name)
 }
 
-async fn into(
-    handle: &Handle,
-    index: u32,
-    interface: &str,
-    namespace: &TapNamespace,
-    mtu: u16,
-) -> Result<(), String> {
+async fn into(handle: &Handle, index: u32, interface: &str, namespace: &TapNamespace, mtu: u16) -> Result<(), String> {
     let path = namespace_path(&namespace.name);
     let file = File::open(&path).map_err(|error| format!("namespace `{}`: {error}", namespace.name))?;
-    let message = LinkUnspec::new_with_index(index).name(&namespace.interface).setns_by_fd(file.as_raw_fd()).build();
+    let message = LinkUnspec::new_with_index(index)
+        .name(&namespace.interface)
+        .setns_by_fd(file.as_raw_fd())
+        .build();
     set(handle, message)
         .await
         .map_err(|error| explain(&format!("move into namespace `{}`", namespace.name), interface, &error))?;
@@ -130,12 +135,17 @@ fn bring_up_inside(namespace: &File, interface: &str, mtu: u16) -> io::Result<()
                 let driver = tokio::spawn(connection);
                 let index = index_of(&handle, interface).await?;
                 let index = index.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "it did not arrive"))?;
-                set(&handle, LinkUnspec::new_with_index(index).mtu(u32::from(mtu)).up().build()).await?;
+                set(
+                    &handle,
+                    LinkUnspec::new_with_index(index).mtu(u32::from(mtu)).up().build(),
+                )
+                .await?;
                 driver.abort();
                 Ok(())
             })
         });
-        work.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
+        work.join()
+            .unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
     })
 }
 

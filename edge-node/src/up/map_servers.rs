@@ -70,7 +70,8 @@ impl MapServers {
                     }
                 }
                 None => {
-                    let running = start(name, spec, config, state).map_err(|error| format!("MapServer/{name}: {error}"))?;
+                    let running =
+                        start(name, spec, config, state).map_err(|error| format!("MapServer/{name}: {error}"))?;
                     self.running.insert(name.clone(), running);
                 }
             }
@@ -121,7 +122,11 @@ fn start(name: &str, spec: &MapServer, config: MapServerConfig, state: &Path) ->
     let server = Server::bind(config, store, &spec.listen).map_err(|error| error.to_string())?;
     let (control, commands) = mpsc::channel(16);
     let task = tokio::spawn(server.run(commands));
-    Ok(Running { spec: spec.clone(), control, task })
+    Ok(Running {
+        spec: spec.clone(),
+        control,
+        task,
+    })
 }
 
 fn config(spec: &MapServer, secrets: &Secrets) -> MapServerConfig {
@@ -142,11 +147,18 @@ fn config(spec: &MapServer, secrets: &Secrets) -> MapServerConfig {
         prefixes: site
             .prefixes
             .iter()
-            .map(|prefix| SitePrefix { prefix: prefix.prefix, accept_more_specifics: prefix.accept_more_specifics })
+            .map(|prefix| SitePrefix {
+                prefix: prefix.prefix,
+                accept_more_specifics: prefix.accept_more_specifics,
+            })
             .collect(),
         allow_proxy_reply: site.allow_proxy_reply,
         force_proxy_reply: false,
     };
     let sites = spec.sites.iter().map(site).filter(|site| !site.keys.is_empty());
-    MapServerConfig { sites: sites.collect(), blocks: spec.blocks.clone(), ..MapServerConfig::default() }
+    MapServerConfig {
+        sites: sites.collect(),
+        blocks: spec.blocks.clone(),
+        ..MapServerConfig::default()
+    }
 }

@@ -3,6 +3,8 @@
 //! | file | what it owns |
 //! |---|---|
 //! | `node.rs` | the loop and all state |
+//! | `events.rs` | what happens: to the packet path, to the xTR, with time |
+//! | `requests.rs` | what the control API asks, and how a change of the intent goes |
 //! | `reconcile.rs` | from an intent to a machine that is like it |
 //! | `desired.rs` | what the packet path shall look like: a pure function |
 //! | `descriptors.rs` | TAPs and sockets, which outlive any one packet path |
@@ -15,6 +17,7 @@
 
 mod descriptors;
 mod desired;
+mod events;
 mod exit;
 mod interfaces;
 mod map_servers;
@@ -23,6 +26,7 @@ mod node;
 mod packets;
 mod preflight;
 mod reconcile;
+mod requests;
 mod secrets;
 mod shell;
 pub mod status;
@@ -51,8 +55,8 @@ use crate::{
     read,
 };
 
-pub use names::{network as network_id, port as port_id};
 pub use desired::{GATEWAY_MAC, GATEWAY_V6};
+pub use names::{network as network_id, port as port_id};
 
 /// `weft up`.
 pub fn run(arguments: &UpArgs) -> ExitCode {
@@ -70,7 +74,10 @@ fn run_node(files: &[PathBuf], directories: &Directories, log_arguments: LogArgs
         Ok(sources) => sources,
         Err(report) => return refuse(&report),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(serve(&sources, directories)),
         Err(error) => Err(Failure::Machine(format!("no runtime: {error}"))),
@@ -108,7 +115,9 @@ async fn serve(sources: &[read::Source], directories: &Directories) -> Result<()
         );
         return Err(Failure::Machine(message));
     }
-    let mut node = node::Node::new(directories.clone()).await.map_err(|error| machine("cannot start", &error))?;
+    let mut node = node::Node::new(directories.clone())
+        .await
+        .map_err(|error| machine("cannot start", &error))?;
     let (stopper, stop) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| machine("no signals", &error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| machine("no signals", &error))?;
@@ -124,7 +133,8 @@ async fn serve(sources: &[read::Source], directories: &Directories) -> Result<()
         return Err(Failure::Intent(report));
     }
     let (requests, receiver) = mpsc::channel(16);
-    let api = api::serve(&socket, requests).map_err(|error| machine(&format!("cannot listen on {}", socket.display()), &error))?;
+    let api = api::serve(&socket, requests)
+        .map_err(|error| machine(&format!("cannot listen on {}", socket.display()), &error))?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), api = %socket.display(), "up");
     node.run(receiver, stop).await;
     api.abort();
@@ -142,8 +152,11 @@ fn private(directory: &Path) -> io::Result<()> {
 
 fn log(arguments: LogArgs) {
     // What libraries have to say is of interest to who asks for it.
-    let filter = EnvFilter::try_from_env("WEFT_LOG").unwrap_or_else(|_| EnvFilter::new("warn,edge_node=info,mapserver=info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let filter =
+        EnvFilter::try_from_env("WEFT_LOG").unwrap_or_else(|_| EnvFilter::new("warn,edge_node=info,mapserver=info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
     match arguments.log_format {
         LogFormat::Json => builder.json().init(),
         LogFormat::Human => builder.with_target(false).with_ansi(io::stderr().is_terminal()).init(),
@@ -152,7 +165,10 @@ fn log(arguments: LogArgs) {
 
 /// `weft dataplane`: the packet path's process. Its listening socket is its standard input.
 pub fn run_dataplane(arguments: &DataplaneArgs) -> ExitCode {
-    let options = process::Options { uid: arguments.uid, gid: arguments.gid };
+    let options = process::Options {
+        uid: arguments.uid,
+        gid: arguments.gid,
+    };
     match process::run(&options) {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {

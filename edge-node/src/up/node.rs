@@ -4,23 +4,18 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::IpAddr,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
 use dataplane::{
-    control::{
-        Answer, CaptureFilter, CapturedPacket, Change, Event as PacketEvent, Generation, MappingConfig, MappingStatus,
-        MappingTarget, PathHealth, PathLocator, Query,
-    },
+    control::{Answer, CapturedPacket, Generation, MappingConfig, MappingStatus, MappingTarget, PathHealth, Query},
     link,
-    port::uplink_sockets::path_mtu,
 };
-use lisp::{Eid, EidPrefix, Mapping, Rloc, XtrId};
+use lisp::{Eid, EidPrefix, Rloc, XtrId};
 use rtnetlink::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
-use xtr::{Command, Event, LookupAnswer, LookupError};
+use xtr::{Command, LookupAnswer, LookupError};
 
 use super::{
     descriptors::Descriptors,
@@ -37,24 +32,17 @@ use super::{
     uplinks::{self, Interfaces},
 };
 use crate::{
-    api::{Applied, Request},
+    api::Request,
     cli::Directories,
-    document::{Document, StoredIntent},
+    document::StoredIntent,
     error::Report,
     intent::{Attach, Intent},
-    kind::KindName,
-    plan,
     read::{self, Source},
     validate,
 };
 
 /// A mapping of an adopted packet path that the mapping system does not confirm goes after this.
 const UNCONFIRMED: Duration = Duration::from_secs(180);
-/// A path MTU that the kernel told us is believed for this long (RFC 8201 §4).
-const PATH_MTU_LIFE: Duration = Duration::from_secs(600);
-/// Seconds between two looks at how much mappings are used.
-const USE_INTERVAL: u64 = 5;
-
 /// A node.
 #[derive(Debug)]
 pub struct Node {
@@ -76,18 +64,18 @@ pub struct Node {
     pub(super) xtr_id: XtrId,
     pub(super) map_servers: MapServers,
     pub(super) mappings: BTreeMap<EidPrefix, MappingConfig>,
-    unconfirmed: BTreeMap<EidPrefix, Instant>,
+    pub(super) unconfirmed: BTreeMap<EidPrefix, Instant>,
     pub(super) health: BTreeMap<Rloc, PathHealth>,
-    path_mtus: BTreeMap<Rloc, Instant>,
+    pub(super) path_mtus: BTreeMap<Rloc, Instant>,
     pub(super) failures: Vec<String>,
-    lookups: BTreeMap<u64, oneshot::Sender<Result<LookupAnswer, LookupError>>>,
-    next_lookup: u64,
-    capture: Option<mpsc::Sender<CapturedPacket>>,
+    pub(super) lookups: BTreeMap<u64, oneshot::Sender<Result<LookupAnswer, LookupError>>>,
+    pub(super) next_lookup: u64,
+    pub(super) capture: Option<mpsc::Sender<CapturedPacket>>,
     pub(super) started: Instant,
     used: mpsc::Receiver<Vec<MappingStatus>>,
-    use_sender: mpsc::Sender<Vec<MappingStatus>>,
-    packets_by: BTreeMap<EidPrefix, u64>,
-    seconds: u64,
+    pub(super) use_sender: mpsc::Sender<Vec<MappingStatus>>,
+    pub(super) packets_by: BTreeMap<EidPrefix, u64>,
+    pub(super) seconds: u64,
 }
 
 /// What is known of the packet path's process.
@@ -165,7 +153,13 @@ impl Node {
             }
             secrets
         } else {
-            preflight::check(&all, &Intent::default(), &intent, &interfaces, link::connect(&socket).is_ok())?
+            preflight::check(
+                &all,
+                &Intent::default(),
+                &intent,
+                &interfaces,
+                link::connect(&socket).is_ok(),
+            )?
         };
         if needs_packets(&intent) {
             self.ensure_packets();
@@ -181,8 +175,9 @@ impl Node {
         }
         self.flush_xtr();
         if !sources.is_empty() {
-            store::keep(&self.directories.state_dir, &merged)
-                .map_err(|error| preflight::failure(format!("the intent cannot be kept: {error}"), "check --state-dir"))?;
+            store::keep(&self.directories.state_dir, &merged).map_err(|error| {
+                preflight::failure(format!("the intent cannot be kept: {error}"), "check --state-dir")
+            })?;
             self.stored = merged;
         }
         Ok(())
@@ -207,7 +202,11 @@ impl Node {
         while !self.connected {
             let Some(events) = &mut self.packet_events else { return };
             match tokio::time::timeout_at(deadline, events.recv()).await {
-                Ok(Some(FromPackets::Connected { hello, descriptors, starts })) => {
+                Ok(Some(FromPackets::Connected {
+                    hello,
+                    descriptors,
+                    starts,
+                })) => {
                     self.greet(&hello, starts);
                     self.generation = hello.generation;
                     for port in &hello.ports {
@@ -229,7 +228,9 @@ impl Node {
     /// A packet path that kept running knows where everybody was: that stays until the mapping system says otherwise.
     async fn adopt_mappings(&mut self) {
         let Some(packets) = self.packets.clone() else { return };
-        let Answer::Mappings(held) = packets.ask(Query::Mappings).await else { return };
+        let Answer::Mappings(held) = packets.ask(Query::Mappings).await else {
+            return;
+        };
         let until = Instant::now() + UNCONFIRMED;
         for status in held {
             if matches!(status.mapping.target, MappingTarget::Locators(_)) {
@@ -244,7 +245,11 @@ impl Node {
         self.packet_path.pid = Some(hello.pid);
         self.packet_path.since = Some(Instant::now());
         self.packet_path.starts = starts;
-        tracing::info!(pid = hello.pid, generation = hello.generation.0, "packet path connected");
+        tracing::info!(
+            pid = hello.pid,
+            generation = hello.generation.0,
+            "packet path connected"
+        );
     }
 
     /// Runs until `stop` says so.
@@ -299,132 +304,6 @@ impl Node {
         let _ = std::fs::remove_file(self.packet_socket());
     }
 
-    async fn packet_event(&mut self, event: FromPackets) {
-        match event {
-            FromPackets::Connected { hello, descriptors, starts } => {
-                self.greet(&hello, starts);
-                self.descriptors.adopt(&hello, descriptors, &self.interfaces.borrow());
-                self.send_everything().await;
-            }
-            FromPackets::Lost(reason) => {
-                self.connected = false;
-                self.packet_path.pid = None;
-                self.packet_path.last_end = Some(reason);
-                self.capture = None;
-            }
-            FromPackets::Event(event) => self.heard(event),
-        }
-    }
-
-    fn heard(&mut self, event: PacketEvent) {
-        match event {
-            PacketEvent::MapCacheMiss { eid, source } => {
-                self.shell.command(Command::Resolve { eid, source: Some(source) });
-            }
-            PacketEvent::UnservedEid { eid, from } => {
-                self.shell.command(Command::SolicitMapRequest { eid, to: Rloc::new(from.address) });
-            }
-            PacketEvent::TrafficSent(rlocs) => self.shell.command(Command::TrafficSent { rlocs }),
-            PacketEvent::ControlInData { from, payload } => self.shell.data_datagram(from, &payload),
-            PacketEvent::PathTooSmall { rloc, size } => self.path_too_small(rloc, size),
-            PacketEvent::PortFailed(id, reason) => {
-                // Not served any more, and so not registered any more; it comes back with its interface.
-                self.descriptors.port_failed(id);
-                if let Some(port) = self.desired.ports.remove(&id) {
-                    tracing::error!(guest = port.name, reason, "a guest port failed");
-                    self.failures.push(format!("guest port {}: {reason}", port.name));
-                    self.send(vec![Change::RemovePort(id)]);
-                    let more = self.tell_xtr();
-                    self.failures.extend(more);
-                }
-            }
-            PacketEvent::UplinkFailed(id, reason) => {
-                self.descriptors.uplink_failed(id);
-                if let Some(uplink) = self.desired.uplinks.remove(&id) {
-                    tracing::error!(uplink = uplink.name, reason, "an uplink failed");
-                    self.failures.push(format!("uplink {}: {reason}", uplink.name));
-                    self.send(vec![Change::RemoveUplink(id)]);
-                    let more = self.tell_xtr();
-                    self.failures.extend(more);
-                }
-            }
-            PacketEvent::Captured(packet) => {
-                if let Some(capture) = &self.capture
-                    && capture.try_send(packet).is_err_and(|error| matches!(error, mpsc::error::TrySendError::Closed(_)))
-                {
-                    self.end_capture();
-                }
-            }
-            PacketEvent::Descriptors(_) => {}
-        }
-    }
-
-    fn path_too_small(&mut self, rloc: Rloc, size: u32) {
-        let local = self.desired.uplinks.values().flat_map(|uplink| &uplink.addresses);
-        let local: Option<&IpAddr> = local.into_iter().find(|address| address.is_ipv4() == rloc.address.is_ipv4());
-        let Some(local) = local else { return };
-        let Ok(mtu) = path_mtu(*local, rloc.address) else { return };
-        if mtu >= size {
-            return;
-        }
-        let before = self.health.get(&rloc).copied();
-        let health = PathHealth { rloc, up: before.is_none_or(|health| health.up), mtu: Some(mtu) };
-        self.path_mtus.insert(rloc, Instant::now() + PATH_MTU_LIFE);
-        self.set_health(health);
-    }
-
-    fn set_health(&mut self, health: PathHealth) {
-        if self.health.insert(health.rloc, health) != Some(health) {
-            self.send(vec![Change::PutPathHealth(health)]);
-        }
-    }
-
-    pub(super) fn send(&self, changes: Vec<Change>) {
-        if let Some(packets) = &self.packets
-            && self.connected
-        {
-            packets.send(changes);
-        }
-    }
-
-    /// Carries out what the xTR has to say.
-    pub(super) fn flush_xtr(&mut self) {
-        let mut changes = Vec::new();
-        for event in self.shell.flush() {
-            match event {
-                Event::MappingInstalled { mapping, .. } => {
-                    let config = mapping_config(&mapping);
-                    self.unconfirmed.remove(&config.prefix);
-                    self.mappings.insert(config.prefix, config.clone());
-                    changes.push(Change::PutMapping(config));
-                }
-                Event::MappingRemoved(prefix) => {
-                    self.unconfirmed.remove(&prefix);
-                    self.mappings.remove(&prefix);
-                    changes.push(Change::RemoveMapping(prefix));
-                }
-                Event::LocatorState { rloc, reachable, .. } => {
-                    let mtu = self.health.get(&rloc).and_then(|health| health.mtu);
-                    self.set_health(PathHealth { rloc, up: reachable, mtu });
-                }
-                Event::LookupDone { id, result } => {
-                    if let Some(waiter) = self.lookups.remove(&id) {
-                        let _ = waiter.send(result);
-                    }
-                }
-                Event::Moved { prefix, map_server, .. } => {
-                    tracing::warn!(eid = %prefix, %map_server, "another node registered this prefix, which is served here");
-                }
-                Event::Registration { map_server, prefix, state } => {
-                    tracing::debug!(eid = %prefix, %map_server, ?state, "registration");
-                }
-                Event::ResolveFailed { eid, .. } => tracing::debug!(%eid, "nobody answers for this EID"),
-                Event::NonceAdvanced(_) => {}
-            }
-        }
-        self.send(changes);
-    }
-
     async fn interfaces_changed(&mut self) {
         let interfaces = self.interfaces.borrow_and_update().clone();
         let desired = Desired::new(&self.intent, &interfaces);
@@ -441,229 +320,14 @@ impl Node {
         self.intent.guests.iter().any(|(guest, spec)| {
             spec.nics.iter().any(|nic| match &nic.attach {
                 Attach::Veth { interface } => {
-                    interfaces.contains_key(interface) && !self.desired.ports.contains_key(&names::port(guest, &nic.name))
+                    interfaces.contains_key(interface)
+                        && !self.desired.ports.contains_key(&names::port(guest, &nic.name))
                 }
                 // Making it is an attempt of its own, and would tell of a change again.
                 Attach::Tap { .. } => false,
             })
         })
     }
-
-    /// Asks which mappings packets matched lately: their use keeps them from eviction, and has them refreshed in time.
-    fn ask_for_use(&self) {
-        if let Some(packets) = self.packets.clone().filter(|_| self.connected) {
-            let sender = self.use_sender.clone();
-            tokio::spawn(async move {
-                if let Answer::Mappings(held) = packets.ask(Query::Mappings).await {
-                    let _ = sender.send(held).await;
-                }
-            });
-        }
-    }
-
-    fn mappings_used(&mut self, held: &[MappingStatus]) {
-        let before = std::mem::take(&mut self.packets_by);
-        let mut used = Vec::new();
-        for status in held {
-            let prefix = status.mapping.prefix;
-            // A packet path that was started anew counts from zero.
-            let seen = before.get(&prefix).copied().filter(|seen| *seen <= status.packets).unwrap_or(0);
-            let fresh = status.packets.saturating_sub(seen);
-            if fresh > 0 {
-                used.push((prefix, fresh));
-            }
-            self.packets_by.insert(prefix, status.packets);
-        }
-        if !used.is_empty() {
-            self.shell.command(Command::MappingsUsed(used));
-        }
-    }
-
-    fn second(&mut self) {
-        self.seconds = self.seconds.wrapping_add(1);
-        if self.seconds.is_multiple_of(USE_INTERVAL) {
-            self.ask_for_use();
-        }
-        let now = Instant::now();
-        let stale: Vec<EidPrefix> =
-            self.unconfirmed.iter().filter(|(_, until)| **until <= now).map(|(prefix, _)| *prefix).collect();
-        for prefix in stale {
-            self.unconfirmed.remove(&prefix);
-            self.mappings.remove(&prefix);
-            self.send(vec![Change::RemoveMapping(prefix)]);
-        }
-        let old: Vec<Rloc> = self.path_mtus.iter().filter(|(_, until)| **until <= now).map(|(rloc, _)| *rloc).collect();
-        for rloc in old {
-            self.path_mtus.remove(&rloc);
-            if let Some(health) = self.health.get(&rloc).copied() {
-                self.set_health(PathHealth { mtu: None, ..health });
-            }
-        }
-        if self.capture.as_ref().is_some_and(mpsc::Sender::is_closed) {
-            self.end_capture();
-        }
-    }
-
-    fn end_capture(&mut self) {
-        self.capture = None;
-        if let Some(packets) = self.packets.clone() {
-            tokio::spawn(async move { packets.ask(Query::Capture(None)).await });
-        }
-    }
-
-    async fn request(&mut self, request: Request) {
-        match request {
-            Request::Plan(sources, answer) => {
-                let prepared = self.prepare(&sources).await;
-                let _ = answer.send(prepared.map(|prepared| prepared.applied(self.generation, false)));
-            }
-            Request::Apply(sources, answer) => {
-                let result = match self.prepare(&sources).await {
-                    Ok(prepared) => self.apply(prepared).await,
-                    Err(report) => Err(report),
-                };
-                let _ = answer.send(result);
-            }
-            Request::Delete(objects, answer) => {
-                let result = match self.without(&objects).await {
-                    Ok(prepared) => self.apply(prepared).await,
-                    Err(report) => Err(report),
-                };
-                let _ = answer.send(result);
-            }
-            Request::Objects(answer) => {
-                let _ = answer.send(self.stored.clone());
-            }
-            Request::Status(answer) => {
-                let _ = answer.send(self.status().await);
-            }
-            Request::Intent(answer) => {
-                let _ = answer.send(self.intent.clone());
-            }
-            Request::Ask(query, answer) => match self.packets.clone().filter(|_| self.connected) {
-                Some(packets) => {
-                    tokio::spawn(async move { answer.send(packets.ask(query).await) });
-                }
-                None => {
-                    let _ = answer.send(Answer::Refused("no packet path runs on this node".to_owned()));
-                }
-            },
-            Request::Lookup(eid, resolver, answer) => {
-                self.next_lookup += 1;
-                self.lookups.insert(self.next_lookup, answer);
-                self.shell.command(Command::Lookup { id: self.next_lookup, eid, resolver });
-            }
-            Request::Capture(filter, packets, answer) => {
-                let _ = answer.send(self.begin_capture(filter, packets));
-            }
-        }
-    }
-
-    fn begin_capture(&mut self, filter: CaptureFilter, sink: mpsc::Sender<CapturedPacket>) -> Result<(), String> {
-        if self.capture.as_ref().is_some_and(|running| !running.is_closed()) {
-            return Err("another capture runs on this node".to_owned());
-        }
-        let packets = self.packets.clone().filter(|_| self.connected).ok_or("no packet path runs on this node")?;
-        self.capture = Some(sink);
-        tokio::spawn(async move { packets.ask(Query::Capture(Some(filter))).await });
-        Ok(())
-    }
-
-    /// Reads and checks a change; nothing is changed.
-    async fn prepare(&self, sources: &[Source]) -> Result<Prepared, Report> {
-        let documents = read::parse(sources)?;
-        let all = self.stored.documents_with(&documents)?;
-        self.judge(self.stored.merged(&documents), &all).await
-    }
-
-    async fn without(&self, objects: &[(KindName, String)]) -> Result<Prepared, Report> {
-        let mut stored = self.stored.clone();
-        for (kind, name) in objects {
-            stored = stored.without(*kind, name).ok_or_else(|| {
-                let known: Vec<&str> = self.stored.of_kind(*kind).map(|object| object.name.as_str()).collect();
-                let help = if known.is_empty() { "there is none of this kind".to_owned() } else { format!("there is {}", known.join(", ")) };
-                preflight::failure(format!("there is no {kind} `{name}`"), help)
-            })?;
-        }
-        let all = stored.documents_with(&[])?;
-        self.judge(stored, &all).await
-    }
-
-    async fn judge(&self, stored: StoredIntent, all: &[Document]) -> Result<Prepared, Report> {
-        let intent = validate::intent_after(all, &self.intent).map_err(Report::from)?;
-        // Read anew: the watch lags a little behind a cable that was plugged in just now.
-        let interfaces = uplinks::read(&self.handle).await;
-        let interfaces = interfaces.unwrap_or_else(|_| self.interfaces.borrow().clone());
-        let secrets = preflight::check(all, &self.intent, &intent, &interfaces, false)?;
-        let actions = plan::diff(&self.intent, &intent);
-        Ok(Prepared { stored, intent, secrets, actions })
-    }
-
-    async fn apply(&mut self, prepared: Prepared) -> Result<Applied, Report> {
-        let (before, before_secrets, before_generation) = (self.intent.clone(), self.secrets.clone(), self.generation);
-        let unchanged = prepared.actions.is_empty() && prepared.secrets == self.secrets;
-        if !prepared.actions.is_empty() {
-            self.generation = Generation(self.generation.0.saturating_add(1));
-        }
-        // What failed earlier is tried again even if nothing is asked for that is new.
-        let failures = if unchanged && self.failures.is_empty() {
-            Vec::new()
-        } else {
-            self.carry_out(prepared.intent.clone(), prepared.secrets.clone()).await
-        };
-        if failures.is_empty() {
-            match store::keep(&self.directories.state_dir, &prepared.stored) {
-                Ok(()) => {
-                    tracing::info!(generation = self.generation.0, actions = prepared.actions.len(), "applied");
-                    self.failures.clear();
-                    self.stored = prepared.stored.clone();
-                    return Ok(prepared.applied(self.generation, true));
-                }
-                Err(error) => {
-                    let message = format!("the intent cannot be kept: {error}");
-                    self.generation = before_generation;
-                    self.failures = self.carry_out(before, before_secrets).await;
-                    return Err(preflight::failure(message, "check the state directory; nothing was changed"));
-                }
-            }
-        }
-        tracing::error!(reasons = failures.join("; "), "not applied; going back to the last good intent");
-        self.generation = before_generation;
-        let remaining = self.carry_out(before, before_secrets).await;
-        let failed = failures.iter().map(|failure| format!("the last apply failed and was undone: {failure}"));
-        self.failures = failed.chain(remaining).collect();
-        let help = "the node is as it was before; mend this and apply again";
-        Err(Report(failures.into_iter().flat_map(|failure| preflight::failure(failure, help).0).collect()))
-    }
-}
-
-/// A change that has been checked.
-struct Prepared {
-    stored: StoredIntent,
-    intent: Intent,
-    secrets: Secrets,
-    actions: Vec<plan::Action>,
-}
-
-impl Prepared {
-    fn applied(&self, generation: Generation, done: bool) -> Applied {
-        Applied { generation: generation.0, done, actions: self.actions.clone(), warnings: super::status::warnings(&self.intent) }
-    }
-}
-
-fn mapping_config(mapping: &Mapping) -> MappingConfig {
-    let target = if mapping.is_negative() {
-        MappingTarget::Negative(mapping.action)
-    } else {
-        let locators = mapping.locators.iter().map(|locator| PathLocator {
-            rloc: locator.rloc,
-            priority: locator.priority,
-            weight: locator.weight,
-            reachable: locator.reachable,
-        });
-        MappingTarget::Locators(locators.collect())
-    };
-    MappingConfig { prefix: mapping.prefix, target }
 }
 
 fn empty_xtr(xtr_id: XtrId) -> xtr::Config {

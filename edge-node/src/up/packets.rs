@@ -73,7 +73,13 @@ impl Packets {
     pub fn start(socket: PathBuf) -> (Self, mpsc::Receiver<FromPackets>) {
         let (sender, requests) = mpsc::unbounded_channel();
         let (events, receiver) = mpsc::channel(1024);
-        let supervisor = Supervisor { socket, requests, events, starts: 0, child: None };
+        let supervisor = Supervisor {
+            socket,
+            requests,
+            events,
+            starts: 0,
+            child: None,
+        };
         tokio::spawn(supervisor.run());
         (Self { sender }, receiver)
     }
@@ -88,7 +94,9 @@ impl Packets {
         match timeout(ACKNOWLEDGE, answered).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(vec!["the packet path went away".to_owned()]),
-            Err(_) => Err(vec![format!("the packet path did not acknowledge within {ACKNOWLEDGE:?}")]),
+            Err(_) => Err(vec![format!(
+                "the packet path did not acknowledge within {ACKNOWLEDGE:?}"
+            )]),
         }
     }
 
@@ -161,7 +169,11 @@ impl Supervisor {
         loop {
             match self.connect().await {
                 Ok((link, hello, descriptors)) => {
-                    let connected = FromPackets::Connected { hello: Box::new(hello), descriptors, starts: self.starts };
+                    let connected = FromPackets::Connected {
+                        hello: Box::new(hello),
+                        descriptors,
+                        starts: self.starts,
+                    };
                     if self.events.send(connected).await.is_err() {
                         return;
                     }
@@ -301,7 +313,10 @@ impl Supervisor {
                 if self.events.try_send(FromPackets::Event(event)).is_err() {
                     waiting.events_dropped += 1;
                     if waiting.events_dropped.is_power_of_two() {
-                        tracing::warn!(dropped = waiting.events_dropped, "events of the packet path were dropped");
+                        tracing::warn!(
+                            dropped = waiting.events_dropped,
+                            "events of the packet path were dropped"
+                        );
                     }
                 }
             }
@@ -311,14 +326,24 @@ impl Supervisor {
                 }
             }
             Up::Ack(sequence, result) => {
-                let Some(first) = waiting.applies.iter_mut().find(|apply| sequence <= apply.last) else { return };
+                let Some(first) = waiting.applies.iter_mut().find(|apply| sequence <= apply.last) else {
+                    return;
+                };
                 if let Err(reason) = result {
                     first.refusals.push(reason);
                 }
                 if sequence == first.last {
-                    let at = waiting.applies.iter().position(|apply| apply.last == sequence).unwrap_or(0);
+                    let at = waiting
+                        .applies
+                        .iter()
+                        .position(|apply| apply.last == sequence)
+                        .unwrap_or(0);
                     let apply = waiting.applies.remove(at);
-                    let result = if apply.refusals.is_empty() { Ok(()) } else { Err(apply.refusals) };
+                    let result = if apply.refusals.is_empty() {
+                        Ok(())
+                    } else {
+                        Err(apply.refusals)
+                    };
                     let _ = apply.answer.send(result);
                 }
             }

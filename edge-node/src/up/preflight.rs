@@ -45,18 +45,31 @@ pub fn check(
         (format!("there is no interface `{interface}` on this machine"), help)
     };
     if let Some(node) = &desired.node {
-        let known: BTreeSet<&str> =
-            current.node.iter().flat_map(|node| &node.uplinks).map(|uplink| uplink.interface.as_str()).collect();
+        let known: BTreeSet<&str> = current
+            .node
+            .iter()
+            .flat_map(|node| &node.uplinks)
+            .map(|uplink| uplink.interface.as_str())
+            .collect();
         for (index, uplink) in node.uplinks.iter().enumerate() {
             if !interfaces.contains_key(&uplink.interface) && !known.contains(uplink.interface.as_str()) {
                 let (message, help) = missing(&uplink.interface);
-                fault(KindName::Node, &node.name, &format!("spec.uplinks[{index}].interface"), message, help);
+                fault(
+                    KindName::Node,
+                    &node.name,
+                    &format!("spec.uplinks[{index}].interface"),
+                    message,
+                    help,
+                );
             }
         }
     }
     for (name, guest) in &desired.guests {
         for (index, nic) in guest.nics.iter().enumerate() {
-            let before = current.guests.get(name).and_then(|guest| guest.nics.iter().find(|old| old.name == nic.name));
+            let before = current
+                .guests
+                .get(name)
+                .and_then(|guest| guest.nics.iter().find(|old| old.name == nic.name));
             if before.is_some_and(|old| old.attach == nic.attach) {
                 continue;
             }
@@ -66,7 +79,9 @@ pub fn check(
                     let (message, help) = missing(interface);
                     fault(KindName::Guest, name, &format!("{path}.veth.interface"), message, help);
                 }
-                Attach::Tap { netns: Some(namespace), .. } if !namespace_path(&namespace.name).exists() => {
+                Attach::Tap {
+                    netns: Some(namespace), ..
+                } if !namespace_path(&namespace.name).exists() => {
                     let message = format!("there is no network namespace `{}`", namespace.name);
                     let help = format!("make it with `ip netns add {}`, or correct the name", namespace.name);
                     fault(KindName::Guest, name, &format!("{path}.tap.netns"), message, help);
@@ -84,14 +99,27 @@ pub fn check(
     let rlocs = rlocs(desired, interfaces);
     if let Some(node) = &desired.node {
         for (index, uplink) in node.uplinks.iter().enumerate() {
-            let addresses = interfaces.get(&uplink.interface).map(|interface| interface.addresses.as_slice());
-            for address in addresses.unwrap_or_default().iter().filter(|address| !ours.contains(address)) {
+            let addresses = interfaces
+                .get(&uplink.interface)
+                .map(|interface| interface.addresses.as_slice());
+            for address in addresses
+                .unwrap_or_default()
+                .iter()
+                .filter(|address| !ours.contains(address))
+            {
                 for (port, what) in [(DATA_PORT, "data"), (CONTROL_PORT, "control")] {
                     let expected = packet_path_runs && port == DATA_PORT;
                     if !expected && busy(SocketAddr::new(*address, port)) {
-                        let message = format!("UDP port {port} of {address} (LISP {what}) is in use by another program");
+                        let message =
+                            format!("UDP port {port} of {address} (LISP {what}) is in use by another program");
                         let help = format!("`ss -lunp sport = :{port}` says which: end it, or name another uplink");
-                        fault(KindName::Node, &node.name, &format!("spec.uplinks[{index}].interface"), message, help);
+                        fault(
+                            KindName::Node,
+                            &node.name,
+                            &format!("spec.uplinks[{index}].interface"),
+                            message,
+                            help,
+                        );
                     }
                 }
             }
@@ -100,12 +128,22 @@ pub fn check(
     for (name, server) in &desired.map_servers {
         for (index, address) in server.listen.iter().enumerate() {
             let mut listen = |message: String, help: String| {
-                fault(KindName::MapServer, name, &format!("spec.listen[{index}]"), message, help);
+                fault(
+                    KindName::MapServer,
+                    name,
+                    &format!("spec.listen[{index}]"),
+                    message,
+                    help,
+                );
             };
             if address.port() == CONTROL_PORT && rlocs.contains(&address.ip()) {
                 listen(
-                    format!("{} is an RLOC of this node, whose xTR listens on port {CONTROL_PORT} of it", address.ip()),
-                    "give the Map-Server an address of its own, on an interface that is no uplink, such as lo".to_owned(),
+                    format!(
+                        "{} is an RLOC of this node, whose xTR listens on port {CONTROL_PORT} of it",
+                        address.ip()
+                    ),
+                    "give the Map-Server an address of its own, on an interface that is no uplink, such as lo"
+                        .to_owned(),
                 );
                 continue;
             }
@@ -114,7 +152,9 @@ pub fn check(
             }
             let local = address.ip().is_unspecified()
                 || address.ip().is_loopback()
-                || interfaces.values().any(|interface| interface.addresses.contains(&address.ip()));
+                || interfaces
+                    .values()
+                    .any(|interface| interface.addresses.contains(&address.ip()));
             if !local {
                 let known = interfaces.values().flat_map(|interface| &interface.addresses);
                 let known: Vec<String> = known.map(ToString::to_string).collect();
@@ -125,7 +165,10 @@ pub fn check(
             } else if busy(*address) {
                 listen(
                     format!("UDP {address} is in use by another program"),
-                    format!("`ss -lunp sport = :{}` says which: end it, or listen elsewhere", address.port()),
+                    format!(
+                        "`ss -lunp sport = :{}` says which: end it, or listen elsewhere",
+                        address.port()
+                    ),
                 );
             }
         }
@@ -133,20 +176,33 @@ pub fn check(
     for (name, network) in &desired.networks {
         if matches!(network.kind, NetworkKind::Local(_)) && !program("nft") {
             let message = "a local network needs the program `nft`, which is not there".to_owned();
-            fault(KindName::Network, name, "spec.local", message, "install the package nftables".to_owned());
+            fault(
+                KindName::Network,
+                name,
+                "spec.local",
+                message,
+                "install the package nftables".to_owned(),
+            );
         }
     }
     let (secrets, unavailable) = secrets::load(desired);
     for (name, message, help) in unavailable {
         fault(KindName::Secret, &name, "spec", message, help);
     }
-    if faults.is_empty() { Ok(secrets) } else { Err(Report::from(faults)) }
+    if faults.is_empty() {
+        Ok(secrets)
+    } else {
+        Err(Report::from(faults))
+    }
 }
 
 /// Addresses that the node's xTR has, or will have.
 fn rlocs(intent: &Intent, interfaces: &Interfaces) -> BTreeSet<IpAddr> {
     let uplinks = intent.node.iter().flat_map(|node| &node.uplinks);
-    uplinks.filter_map(|uplink| interfaces.get(&uplink.interface)).flat_map(|interface| interface.addresses.clone()).collect()
+    uplinks
+        .filter_map(|uplink| interfaces.get(&uplink.interface))
+        .flat_map(|interface| interface.addresses.clone())
+        .collect()
 }
 
 fn busy(address: SocketAddr) -> bool {

@@ -17,7 +17,11 @@ impl Node {
     /// Makes the machine what `intent` says, as far as it can be; what cannot is told about.
     pub(super) async fn carry_out(&mut self, intent: Intent, secrets: Secrets) -> Vec<String> {
         let mut failures = Vec::new();
-        if let Err(reason) = self.map_servers.set(&intent.map_servers, &secrets, &self.directories.state_dir).await {
+        if let Err(reason) = self
+            .map_servers
+            .set(&intent.map_servers, &secrets, &self.directories.state_dir)
+            .await
+        {
             failures.push(reason);
         }
         let interfaces = self.interfaces.borrow().clone();
@@ -33,7 +37,11 @@ impl Node {
             self.desired.forget(&stale);
             self.descriptors.close(&stale);
         }
-        failures.extend(self.descriptors.open(&self.handle, &intent, &interfaces, &mut desired).await);
+        failures.extend(
+            self.descriptors
+                .open(&self.handle, &intent, &interfaces, &mut desired)
+                .await,
+        );
         let mut changes = desired.changes_from(&self.desired);
         changes.push(Change::Commit(self.generation));
         failures.extend(self.apply_to_packets(changes).await);
@@ -46,18 +54,31 @@ impl Node {
     /// next one gets everything.
     async fn apply_to_packets(&self, changes: Vec<Change>) -> Vec<String> {
         match self.packets.clone().filter(|_| self.connected) {
-            Some(packets) => packets.apply(self.descriptors.carry(changes)).await.err().unwrap_or_default(),
+            Some(packets) => packets
+                .apply(self.descriptors.carry(changes))
+                .await
+                .err()
+                .unwrap_or_default(),
             None => Vec::new(),
         }
     }
 
     /// Tells the xTR who we are, what we serve and where we are.
     pub(super) fn tell_xtr(&mut self) -> Vec<String> {
-        let Some(node) = &self.intent.node else { return Vec::new() };
-        let addresses: Vec<_> = self.desired.uplinks.values().flat_map(|uplink| uplink.addresses.clone()).collect();
+        let Some(node) = &self.intent.node else {
+            return Vec::new();
+        };
+        let addresses: Vec<_> = self
+            .desired
+            .uplinks
+            .values()
+            .flat_map(|uplink| uplink.addresses.clone())
+            .collect();
         let mut locators = Vec::new();
         for uplink in &node.uplinks {
-            let Some(config) = self.desired.uplinks.get(&names::uplink(&uplink.interface)) else { continue };
+            let Some(config) = self.desired.uplinks.get(&names::uplink(&uplink.interface)) else {
+                continue;
+            };
             for address in &config.addresses {
                 let mut locator = Locator::new(Rloc::new(*address), uplink.priority, uplink.weight);
                 locator.local = true;
@@ -80,13 +101,20 @@ impl Node {
             site_id: SiteId(node.site_id),
             map_servers: map_servers.collect(),
             locators,
-            timers: Timers { probe_idle_interval: PROBE_IDLE, ..Timers::default() },
+            timers: Timers {
+                probe_idle_interval: PROBE_IDLE,
+                ..Timers::default()
+            },
             limits: Limits::default(),
         };
         let failed = self.shell.listen(&addresses);
         self.shell.command(Command::Configure(config));
-        self.shell.command(Command::SetDatabase(database(&self.intent, &self.desired)));
-        failed.into_iter().map(|(address, reason)| format!("RLOC {address}: {reason}")).collect()
+        self.shell
+            .command(Command::SetDatabase(database(&self.intent, &self.desired)));
+        failed
+            .into_iter()
+            .map(|(address, reason)| format!("RLOC {address}: {reason}"))
+            .collect()
     }
 
     /// Sends everything to a packet path that has just connected.
@@ -114,7 +142,11 @@ fn database(intent: &Intent, desired: &Desired) -> Vec<DatabaseMapping> {
     let mut prefixes: BTreeSet<EidPrefix> = BTreeSet::new();
     for network in intent.networks.values() {
         if let NetworkKind::Mesh(mesh) = &network.kind {
-            prefixes.extend(mesh.node_addresses.iter().map(|address| EidPrefix::new(mesh.instance_id, (*address).into())));
+            prefixes.extend(
+                mesh.node_addresses
+                    .iter()
+                    .map(|address| EidPrefix::new(mesh.instance_id, (*address).into())),
+            );
         }
     }
     for (guest, spec) in &intent.guests {
@@ -126,7 +158,11 @@ fn database(intent: &Intent, desired: &Desired) -> Vec<DatabaseMapping> {
                 continue;
             }
             let hosts = nic.addresses.iter().map(|address| (*address).into());
-            prefixes.extend(hosts.chain(nic.routed.iter().copied()).map(|net| EidPrefix::new(mesh.instance_id, net)));
+            prefixes.extend(
+                hosts
+                    .chain(nic.routed.iter().copied())
+                    .map(|net| EidPrefix::new(mesh.instance_id, net)),
+            );
         }
     }
     prefixes.into_iter().map(DatabaseMapping::new).collect()

@@ -57,26 +57,46 @@ fn read(source: &SecretSource) -> Result<Credential, (String, String)> {
         SecretSource::SystemdCredential(name) => {
             let directory = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or_else(|| {
                 let message = "systemd handed no credentials over".to_owned();
-                (message, format!("add `LoadCredential={name}:…` to the unit of `weft up`"))
+                (
+                    message,
+                    format!("add `LoadCredential={name}:…` to the unit of `weft up`"),
+                )
             })?;
             raw(&PathBuf::from(directory).join(name))?
         }
     });
-    let end = bytes.iter().rposition(|byte| *byte != b'\n' && *byte != b'\r').map_or(0, |last| last + 1);
+    let end = bytes
+        .iter()
+        .rposition(|byte| *byte != b'\n' && *byte != b'\r')
+        .map_or(0, |last| last + 1);
     match end {
-        0 => Err(("the secret is empty".to_owned(), "write the credential into it".to_owned())),
-        end if end > LIMIT => Err((format!("the secret is longer than {LIMIT} bytes"), "use a shorter one".to_owned())),
-        end => Ok(Credential(Zeroizing::new(bytes.get(..end).unwrap_or_default().to_vec()))),
+        0 => Err((
+            "the secret is empty".to_owned(),
+            "write the credential into it".to_owned(),
+        )),
+        end if end > LIMIT => Err((
+            format!("the secret is longer than {LIMIT} bytes"),
+            "use a shorter one".to_owned(),
+        )),
+        end => Ok(Credential(Zeroizing::new(
+            bytes.get(..end).unwrap_or_default().to_vec(),
+        ))),
     }
 }
 
 fn file(path: &PathBuf) -> Result<Vec<u8>, (String, String)> {
     let shown = path.display();
     let metadata = fs::metadata(path).map_err(|error| {
-        (format!("{shown} cannot be read: {error}"), "put the credential there, mode 0600".to_owned())
+        (
+            format!("{shown} cannot be read: {error}"),
+            "put the credential there, mode 0600".to_owned(),
+        )
     })?;
     if metadata.permissions().mode() & 0o077 != 0 {
-        let message = format!("{shown} may be read by others (mode {:04o})", metadata.permissions().mode() & 0o7777);
+        let message = format!(
+            "{shown} may be read by others (mode {:04o})",
+            metadata.permissions().mode() & 0o7777
+        );
         return Err((message, format!("run `chmod 600 {shown}`")));
     }
     raw(path)

@@ -59,7 +59,10 @@ impl Shell {
         let nonce_file = state.join("nonce");
         let stored = match fs::read_to_string(&nonce_file) {
             Ok(text) => text.trim().parse().map_err(|_| {
-                let message = format!("{} holds no number: the Map-Servers would refuse what we send", nonce_file.display());
+                let message = format!(
+                    "{} holds no number: the Map-Servers would refuse what we send",
+                    nonce_file.display()
+                );
                 io::Error::new(io::ErrorKind::InvalidData, message)
             })?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
@@ -68,10 +71,20 @@ impl Shell {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let wall = u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX);
         let mut seed = [0; 32];
-        SystemRandom::new().fill(&mut seed).map_err(|_| io::Error::other("no randomness from the kernel"))?;
+        SystemRandom::new()
+            .fill(&mut seed)
+            .map_err(|_| io::Error::other("no randomness from the kernel"))?;
         let (arrivals, receiver) = mpsc::channel(QUEUE);
         let xtr = Xtr::new(config, seed, Nonce(wall.max(stored)));
-        Ok((Self { xtr, sockets: BTreeMap::new(), arrivals, nonce_file }, receiver))
+        Ok((
+            Self {
+                xtr,
+                sockets: BTreeMap::new(),
+                arrivals,
+                nonce_file,
+            },
+            receiver,
+        ))
     }
 
     /// Listens on these addresses and no others. Addresses that cannot be listened on come back with the reason.
@@ -101,7 +114,8 @@ impl Shell {
 
     /// Gives the machine a datagram.
     pub fn datagram(&mut self, datagram: &Datagram) {
-        self.xtr.handle_datagram(Instant::now(), datagram.from, datagram.to, &datagram.payload);
+        self.xtr
+            .handle_datagram(Instant::now(), datagram.from, datagram.to, &datagram.payload);
     }
 
     /// Gives the machine a datagram that came inside the data plane.
@@ -141,7 +155,12 @@ impl Shell {
         while let Some(transmit) = self.xtr.poll_transmit() {
             let family = transmit.destination.is_ipv4();
             let bound = transmit.source.and_then(|source| self.sockets.get(&source));
-            let bound = bound.or_else(|| self.sockets.iter().find(|(ip, _)| ip.is_ipv4() == family).map(|(_, bound)| bound));
+            let bound = bound.or_else(|| {
+                self.sockets
+                    .iter()
+                    .find(|(ip, _)| ip.is_ipv4() == family)
+                    .map(|(_, bound)| bound)
+            });
             let Some(bound) = bound else { continue };
             // A full socket buffer or an unreachable network is a lost datagram, which the machine expects.
             if let Err(error) = bound.socket.try_send_to(&transmit.payload, transmit.destination) {
@@ -201,7 +220,9 @@ pub fn xtr_id(state: &Path) -> io::Result<XtrId> {
         return Ok(XtrId(id));
     }
     let mut id = [0; 16];
-    SystemRandom::new().fill(&mut id).map_err(|_| io::Error::other("no randomness from the kernel"))?;
+    SystemRandom::new()
+        .fill(&mut id)
+        .map_err(|_| io::Error::other("no randomness from the kernel"))?;
     store::replace(&file, &id)?;
     Ok(XtrId(id))
 }

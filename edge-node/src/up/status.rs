@@ -173,12 +173,17 @@ impl Node {
         if self.packets.is_some() {
             status.dataplane = Some(Dataplane {
                 pid: self.packet_path.pid,
-                uptime: self.packet_path.since.map_or(0.0, |since| now.duration_since(since).as_secs_f64()),
+                uptime: self
+                    .packet_path
+                    .since
+                    .map_or(0.0, |since| now.duration_since(since).as_secs_f64()),
                 starts: self.packet_path.starts,
                 last_end: self.packet_path.last_end.clone(),
             });
             if !self.connected {
-                status.failures.push("the packet path is being started: no packets pass".to_owned());
+                status
+                    .failures
+                    .push("the packet path is being started: no packets pass".to_owned());
             }
         }
         self.add_uplinks(&mut status);
@@ -191,7 +196,9 @@ impl Node {
     }
 
     async fn counters(&self) -> Vec<(String, u64)> {
-        let Some(packets) = self.packets.as_ref().filter(|_| self.connected) else { return Vec::new() };
+        let Some(packets) = self.packets.as_ref().filter(|_| self.connected) else {
+            return Vec::new();
+        };
         match packets.ask(Query::Counters).await {
             Answer::Counters(counters) => counters,
             _ => Vec::new(),
@@ -204,19 +211,26 @@ impl Node {
             let config = self.desired.uplinks.get(&names::uplink(&uplink.interface));
             let interface = interfaces.get(&uplink.interface);
             match interface {
-                None => status.failures.push(format!("uplink `{}`: there is no such interface", uplink.interface)),
+                None => status
+                    .failures
+                    .push(format!("uplink `{}`: there is no such interface", uplink.interface)),
                 Some(interface) if !interface.running => {
                     status.failures.push(format!("uplink `{}` is down", uplink.interface));
                 }
                 Some(interface) if interface.addresses.is_empty() => {
-                    status.failures.push(format!("uplink `{}` has no address that can be an RLOC", uplink.interface));
+                    status.failures.push(format!(
+                        "uplink `{}` has no address that can be an RLOC",
+                        uplink.interface
+                    ));
                 }
                 Some(_) => {}
             }
             status.uplinks.push(Uplink {
                 interface: uplink.interface.clone(),
                 up: config.is_some(),
-                rlocs: config.map(|config| config.addresses.iter().map(ToString::to_string).collect()).unwrap_or_default(),
+                rlocs: config
+                    .map(|config| config.addresses.iter().map(ToString::to_string).collect())
+                    .unwrap_or_default(),
                 mtu: interface.map_or(0, |interface| interface.mtu),
             });
         }
@@ -266,14 +280,19 @@ impl Node {
             },
             None => Vec::new(),
         };
-        let known: BTreeMap<_, _> = xtr.map_cache.iter().map(|entry| (entry.mapping.prefix, entry)).collect();
+        let known: BTreeMap<_, _> = xtr
+            .map_cache
+            .iter()
+            .map(|entry| (entry.mapping.prefix, entry))
+            .collect();
         for (prefix, mapping) in &self.mappings {
             let entry = known.get(prefix);
             let use_ = used.iter().find(|status| status.mapping.prefix == *prefix);
             let (state, rlocs) = match &mapping.target {
-                MappingTarget::Locators(locators) => {
-                    ("mapped".to_owned(), locators.iter().map(|locator| locator.rloc.to_string()).collect())
-                }
+                MappingTarget::Locators(locators) => (
+                    "mapped".to_owned(),
+                    locators.iter().map(|locator| locator.rloc.to_string()).collect(),
+                ),
                 MappingTarget::Negative(action) => (action.to_string(), Vec::new()),
             };
             status.map_cache.push(MapCacheEntry {
@@ -319,7 +338,12 @@ impl Node {
             status.map_servers.push(MapServer {
                 registrations: registrations.collect(),
                 listening: server.listening.iter().map(ToString::to_string).collect(),
-                counters: server.counters.iter().filter(|(_, value)| *value > 0).map(|(word, value)| (word.to_owned(), value)).collect(),
+                counters: server
+                    .counters
+                    .iter()
+                    .filter(|(_, value)| *value > 0)
+                    .map(|(word, value)| (word.to_owned(), value))
+                    .collect(),
                 name,
             });
         }
@@ -341,5 +365,7 @@ fn reachability(state: Reachability, heard_ago: Option<Duration>) -> (bool, &'st
 /// The numbers of a structure by their names, without zeros.
 fn numbers(value: &serde_json::Value) -> BTreeMap<String, u64> {
     let fields = value.as_object().into_iter().flatten();
-    fields.filter_map(|(name, value)| Some((name.replace('_', "-"), value.as_u64().filter(|value| *value > 0)?))).collect()
+    fields
+        .filter_map(|(name, value)| Some((name.replace('_', "-"), value.as_u64().filter(|value| *value > 0)?)))
+        .collect()
 }

@@ -15,7 +15,12 @@ use crate::document::StoredIntent;
 /// Those of the file system; the file is then as it was.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let fresh = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&fresh)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&fresh, path)?;
@@ -33,7 +38,10 @@ pub fn intent(state: &Path) -> io::Result<StoredIntent> {
     let file = state.join("intent.json");
     match fs::read(&file) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
-            let message = format!("{} cannot be understood: {error}; move it away to start empty", file.display());
+            let message = format!(
+                "{} cannot be understood: {error}; move it away to start empty",
+                file.display()
+            );
             io::Error::new(io::ErrorKind::InvalidData, message)
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(StoredIntent::default()),

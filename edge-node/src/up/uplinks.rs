@@ -41,7 +41,11 @@ pub type Interfaces = BTreeMap<String, Interface>;
 /// # Errors
 /// The kernel gives no netlink socket, or does not answer.
 pub async fn watch() -> io::Result<(Handle, watch::Receiver<Interfaces>)> {
-    let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+    let groups = [
+        MulticastGroup::Link,
+        MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv6Ifaddr,
+    ];
     let (connection, handle, mut changes) = new_multicast_connection(&groups)?;
     tokio::spawn(connection);
     let (sender, receiver) = watch::channel(read(&handle).await?);
@@ -86,7 +90,18 @@ pub async fn read(handle: &Handle) -> io::Result<Interfaces> {
         }
         let running = link.header.flags.contains(LinkFlags::Up | LinkFlags::Running);
         let index = link.header.index;
-        names.insert(index, (name, Interface { index, mtu, running, addresses: Vec::new() }));
+        names.insert(
+            index,
+            (
+                name,
+                Interface {
+                    index,
+                    mtu,
+                    running,
+                    addresses: Vec::new(),
+                },
+            ),
+        );
     }
     let mut addresses = handle.address().get().execute();
     while let Some(message) = addresses.try_next().await.map_err(io::Error::other)? {
@@ -117,7 +132,9 @@ fn rloc(message: &AddressMessage) -> Option<IpAddr> {
         match attribute {
             AddressAttribute::Local(ip) => local = Some(*ip),
             AddressAttribute::Address(ip) => address = Some(*ip),
-            AddressAttribute::Flags(flags) if flags.intersects(AddressFlags::Tentative | AddressFlags::Deprecated | AddressFlags::Dadfailed) => {
+            AddressAttribute::Flags(flags)
+                if flags.intersects(AddressFlags::Tentative | AddressFlags::Deprecated | AddressFlags::Dadfailed) =>
+            {
                 return None;
             }
             _ => {}

@@ -8,8 +8,7 @@ use serde_json::Value as Schema;
 use crate::{
     document::Document,
     error::IntentError,
-    nearest,
-    schema,
+    nearest, schema,
     tree::{Entry, Node, Path, Span, Value, shorten},
 };
 
@@ -59,7 +58,12 @@ impl Check<'_> {
         let Some(properties) = schema["properties"].as_object() else {
             // A map of the user's own keys, such as labels and names.
             for entry in entries {
-                self.value(&schema["additionalProperties"], &entry.node, &path.then(&entry.key), entry.key_span);
+                self.value(
+                    &schema["additionalProperties"],
+                    &entry.node,
+                    &path.then(&entry.key),
+                    entry.key_span,
+                );
             }
             return;
         };
@@ -69,11 +73,22 @@ impl Check<'_> {
                 None => self.unknown(properties, entry, path),
             }
         }
-        for name in schema["required"].as_array().into_iter().flatten().filter_map(Schema::as_str) {
+        for name in schema["required"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Schema::as_str)
+        {
             if !entries.iter().any(|entry| entry.key == name) {
                 let inner = &schema["properties"][name];
                 let help = remedy(inner).unwrap_or_else(|| format!("write `{name}: …`: {}", description(inner)));
-                self.fail(holder, path, format!("{} has no `{name}`", subject(path, self.document)), help, false);
+                self.fail(
+                    holder,
+                    path,
+                    format!("{} has no `{name}`", subject(path, self.document)),
+                    help,
+                    false,
+                );
             }
         }
     }
@@ -88,11 +103,21 @@ impl Check<'_> {
         } else {
             nearest::suggestion(&entry.key, properties.keys().map(String::as_str))
         };
-        let message = format!("unknown field `{}` in {}", shorten(&entry.key), subject(path, self.document));
+        let message = format!(
+            "unknown field `{}` in {}",
+            shorten(&entry.key),
+            subject(path, self.document)
+        );
         // The value may be the credential: only the key is shown.
-        let mut error = self.document.error_in(entry.key_span, &path.then(&entry.key), message, help, false);
+        let mut error = self
+            .document
+            .error_in(entry.key_span, &path.then(&entry.key), message, help, false);
         if credential {
-            let shown = entry.key_span.column.saturating_sub(1).saturating_add(entry.key_span.length);
+            let shown = entry
+                .key_span
+                .column
+                .saturating_sub(1)
+                .saturating_add(entry.key_span.length);
             error.text = error
                 .text
                 .chars()
@@ -151,7 +176,11 @@ impl Check<'_> {
             None => {
                 let help = remedy(schema)
                     .unwrap_or_else(|| format!("write one of {}", known().collect::<Vec<_>>().join(", ")));
-                let span = if matches!(node.value, Value::Null) { holder } else { node.span };
+                let span = if matches!(node.value, Value::Null) {
+                    holder
+                } else {
+                    node.span
+                };
                 self.fail(span, path, format!("`{path}` is {}", node.describe()), help, false);
             }
         }
@@ -172,10 +201,18 @@ impl Check<'_> {
             ("array", Value::Text(_) | Value::Map(_)) => {
                 format!("write a list, such as [a, b], even for one: {}", description(schema))
             }
-            (_, Value::Null) => format!("write {}, or take the field out: {}", expected(kind, schema), description(schema)),
+            (_, Value::Null) => format!(
+                "write {}, or take the field out: {}",
+                expected(kind, schema),
+                description(schema)
+            ),
             _ => format!("write {}: {}", expected(kind, schema), description(schema)),
         };
-        let place = if path.0.is_empty() { "the object".to_owned() } else { format!("`{path}`") };
+        let place = if path.0.is_empty() {
+            "the object".to_owned()
+        } else {
+            format!("`{path}`")
+        };
         self.fail(
             span,
             path,
@@ -186,7 +223,8 @@ impl Check<'_> {
     }
 
     fn fail(&mut self, span: Span, path: &Path, message: String, help: String, hide: bool) {
-        self.errors.push(self.document.error_in(span, path, message, help, hide));
+        self.errors
+            .push(self.document.error_in(span, path, message, help, hide));
     }
 }
 
@@ -195,7 +233,11 @@ fn kind_of(schema: &Schema) -> (&str, bool) {
     match &schema["type"] {
         Schema::String(kind) => (kind, false),
         Schema::Array(kinds) => (
-            kinds.iter().filter_map(Schema::as_str).find(|kind| *kind != "null").unwrap_or_default(),
+            kinds
+                .iter()
+                .filter_map(Schema::as_str)
+                .find(|kind| *kind != "null")
+                .unwrap_or_default(),
             kinds.iter().any(|kind| kind == "null"),
         ),
         _ => ("", false),
@@ -223,7 +265,10 @@ fn expected(kind: &str, schema: &Schema) -> String {
         "string" => "text".into(),
         "boolean" => "true or false".into(),
         "integer" => {
-            let unit = schema["x-unit"].as_str().map(|unit| format!(" ({unit}, without a unit)")).unwrap_or_default();
+            let unit = schema["x-unit"]
+                .as_str()
+                .map(|unit| format!(" ({unit}, without a unit)"))
+                .unwrap_or_default();
             match (schema["minimum"].as_i64(), schema["maximum"].as_u64()) {
                 (Some(least), Some(most)) => format!("a whole number from {least} to {most}{unit}"),
                 (Some(least), None) => format!("a whole number from {least}{unit}"),

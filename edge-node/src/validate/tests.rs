@@ -36,9 +36,15 @@ fn errors(text: &str) -> Vec<(IntentError, String)> {
     let errors = judge(text).err().unwrap_or_default();
     let pointed = |error: &IntentError| {
         let line = text.lines().nth(error.line.saturating_sub(1)).unwrap_or_default();
-        line.chars().skip(error.column.saturating_sub(1)).take(error.length).collect()
+        line.chars()
+            .skip(error.column.saturating_sub(1))
+            .take(error.length)
+            .collect()
     };
-    errors.into_iter().map(|error| (error.clone(), pointed(&error))).collect()
+    errors
+        .into_iter()
+        .map(|error| (error.clone(), pointed(&error)))
+        .collect()
 }
 
 #[test]
@@ -52,16 +58,29 @@ fn what_is_right_is_accepted() {
     assert_eq!(node.uplinks[0].source_ports, 8);
     assert_eq!(intent.networks["plant"].domain, "plant.weft");
     assert!(matches!(&intent.networks["plant"].kind, NetworkKind::Mesh(mesh) if mesh.instance_id.get() == 7));
-    assert_eq!(intent.secrets["site-a-key"], SecretSource::File("/etc/weft/site-a.key".into()));
+    assert_eq!(
+        intent.secrets["site-a-key"],
+        SecretSource::File("/etc/weft/site-a.key".into())
+    );
     let guest = &intent.guests["guest-a"].nics[0];
     assert_eq!(guest.mac, [2, 0, 0, 0, 0, 0x0a]);
     assert!(matches!(&guest.attach, Attach::Tap { netns: Some(netns), .. } if netns.interface == "eth0"));
-    assert_eq!(intent.map_servers["ms"].sites[0].prefixes[0].prefix.to_string(), "[7]fd07::/16");
+    assert_eq!(
+        intent.map_servers["ms"].sites[0].prefixes[0].prefix.to_string(),
+        "[7]fd07::/16"
+    );
     assert_eq!(intent.policies["machines"].rules[0].services.len(), 5);
 }
 
 /// `(what, replaced, by, the text that is pointed at, words of the message, words of the remedy)`
-type Case = (&'static str, &'static str, &'static str, &'static str, &'static str, &'static str);
+type Case = (
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+);
 
 #[rustfmt::skip]
 const CASES: &[Case] = &[
@@ -169,7 +188,10 @@ fn what_people_get_wrong_has_one_message_each_at_its_place() {
             _ => false,
         };
         if !good {
-            wrong += &format!("== {what} ({} messages; expected `{pointed}`, {message}, {help})\n{shown}", errors.len());
+            wrong += &format!(
+                "== {what} ({} messages; expected `{pointed}`, {message}, {help})\n{shown}",
+                errors.len()
+            );
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
@@ -190,7 +212,11 @@ fn lines_and_columns_are_those_of_an_editor() {
 #[test]
 fn broken_yaml_is_one_message_at_the_parsers_place() {
     let cases: &[(&str, usize, &str)] = &[
-        ("apiVersion: weft.dev/v1\nkind: Network\nmetadata: {name: lan\nspec: {}\n", 0, ""),
+        (
+            "apiVersion: weft.dev/v1\nkind: Network\nmetadata: {name: lan\nspec: {}\n",
+            0,
+            "",
+        ),
         ("a: b: c\n", 1, ""),
         ("a: \"b\n", 0, ""),
         ("a:\n\t- b\n", 2, ""),
@@ -211,7 +237,10 @@ fn broken_yaml_is_one_message_at_the_parsers_place() {
         assert!(error.line >= 1 && error.column >= 1, "{text:?}:\n{shown}");
         assert!(error.message.contains(words), "{text:?}:\n{shown}");
         assert!(!error.help.is_empty(), "{text:?}:\n{shown}");
-        assert!(!error.message.contains(" at line "), "{text:?}: the place stands before the message\n{shown}");
+        assert!(
+            !error.message.contains(" at line "),
+            "{text:?}: the place stands before the message\n{shown}"
+        );
         assert!(!error.message.contains('\n'), "{text:?}");
     }
 }
@@ -220,7 +249,9 @@ fn broken_yaml_is_one_message_at_the_parsers_place() {
 fn damaged_text_is_an_error_and_never_a_panic() {
     let mut state = 7u64;
     let mut next = move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize
     };
     let characters: Vec<char> = GOOD.chars().collect();
@@ -228,7 +259,11 @@ fn damaged_text_is_an_error_and_never_a_panic() {
         let mut damaged = characters.clone();
         for _ in 0..=next() % 4 {
             let at = next() % damaged.len();
-            let with = *"{}[]:,-#\"'&*!|>%@`\t\n 0aé/".chars().collect::<Vec<_>>().get(next() % 25).unwrap_or(&' ');
+            let with = *"{}[]:,-#\"'&*!|>%@`\t\n 0aé/"
+                .chars()
+                .collect::<Vec<_>>()
+                .get(next() % 25)
+                .unwrap_or(&' ');
             damaged[at] = with;
         }
         let text: String = damaged.into_iter().collect();
@@ -244,9 +279,18 @@ fn a_credential_in_the_wrong_place_is_refused_and_not_repeated() {
         ("spec: {file: site-a.key}", "spec: {value: hunter2-plain}"),
         ("spec: {file: site-a.key}", "spec: {password: hunter2-plain}"),
         ("spec: {file: site-a.key}", "spec: {env: \"hunter2-plain\"}"),
-        ("key: {id: 1, algorithm: hmac-sha256-128-hkdf-sha256, secret: site-a-key}", "key: {id: 1, secret: \"hunter2-plain\"}"),
-        ("key: {id: 1, algorithm: hmac-sha256-128-hkdf-sha256, secret: site-a-key}", "key: {id: 1, secret: site-a-key, psk: hunter2-plain}"),
-        ("key: {id: 1, algorithm: hmac-sha256-128-hkdf-sha256, secret: site-a-key}", "key: {id: 1, secret: {value: hunter2-plain}}"),
+        (
+            "key: {id: 1, algorithm: hmac-sha256-128-hkdf-sha256, secret: site-a-key}",
+            "key: {id: 1, secret: \"hunter2-plain\"}",
+        ),
+        (
+            "key: {id: 1, algorithm: hmac-sha256-128-hkdf-sha256, secret: site-a-key}",
+            "key: {id: 1, secret: site-a-key, psk: hunter2-plain}",
+        ),
+        (
+            "key: {id: 1, algorithm: hmac-sha256-128-hkdf-sha256, secret: site-a-key}",
+            "key: {id: 1, secret: {value: hunter2-plain}}",
+        ),
     ];
     for (from, to) in cases {
         let errors = broken(from, to);
@@ -269,7 +313,9 @@ fn sites_that_cannot_be_told_apart_are_refused() {
     let intent = |sites: &str| {
         let secrets: String = ["one", "two"]
             .iter()
-            .map(|name| format!("apiVersion: weft.dev/v1\nkind: Secret\nmetadata: {{name: {name}}}\nspec: {{env: X}}\n---\n"))
+            .map(|name| {
+                format!("apiVersion: weft.dev/v1\nkind: Secret\nmetadata: {{name: {name}}}\nspec: {{env: X}}\n---\n")
+            })
             .collect();
         format!(
             "{secrets}apiVersion: weft.dev/v1\nkind: MapServer\nmetadata: {{name: ms}}\nspec:\n  listen: [192.0.2.1]\n  sites:\n{sites}"
@@ -279,7 +325,14 @@ fn sites_that_cannot_be_told_apart_are_refused() {
     let errors = errors(&clash);
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert_eq!(errors[0].1, "\"fd07:1::/32\"");
-    assert!(errors[0].0.message.contains("[7]fd07:1::/32 of site `b` overlaps [7]fd07::/16 of site `a`"), "{}", errors[0].0);
+    assert!(
+        errors[0]
+            .0
+            .message
+            .contains("[7]fd07:1::/32 of site `b` overlaps [7]fd07::/16 of site `a`"),
+        "{}",
+        errors[0].0
+    );
     let other_id = intent(&(site("a", 1, "one", "fd07::/16") + &site("b", 2, "two", "fd07:1::/32")));
     assert!(judge(&other_id).is_ok());
     let same_secret = intent(&(site("a", 1, "one", "fd07::/16") + &site("b", 1, "one", "fd07:1::/32")));
@@ -293,7 +346,10 @@ fn all_errors_come_at_once() {
         .replace("\"02:00:00:00:00:0a\"", "\"03:00:00:00:00:0a\"")
         .replace("{label: role=machine}", "{label: machine}");
     assert_eq!(errors(&text).len(), 3);
-    let text = GOOD.replace("siteId: 1", "siteID: 1").replace("mtu: 1420", "mtu: big").replace("store: disk", "store: d");
+    let text = GOOD
+        .replace("siteId: 1", "siteID: 1")
+        .replace("mtu: 1420", "mtu: big")
+        .replace("store: disk", "store: d");
     assert_eq!(errors(&text).len(), 3);
 }
 
@@ -313,14 +369,21 @@ fn what_is_applied_to_a_running_intent_is_judged_with_it() {
     let network = "apiVersion: weft.dev/v1\nkind: Network\nmetadata: {name: copy}\nspec:\n  mesh: {instanceId: 7, encryption: none, prefixes: [\"10.7.0.0/16\"]}\n";
     let errors = merged(&stored(), network).expect_err("the same Instance-ID");
     assert_eq!(errors.len(), 1, "{errors:?}");
-    assert_eq!((errors[0].file.as_str(), errors[0].line, errors[0].column), ("good.yaml", 5, 22));
+    assert_eq!(
+        (errors[0].file.as_str(), errors[0].line, errors[0].column),
+        ("good.yaml", 5, 22)
+    );
     assert!(errors[0].message.contains("overlap"), "{}", errors[0]);
 
     let guest = "apiVersion: weft.dev/v1\nkind: Guest\nmetadata: {name: guest-x}\nspec:\n  nics:\n    - {name: eth0, network: plant, attach: {veth: {interface: vx}}, addresses: [\"fd07::a\"]}\n";
     let errors = merged(&stored(), guest).expect_err("an address that is taken");
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert_eq!((errors[0].line, errors[0].column), (6, 81));
-    assert!(errors[0].message.contains("Guest guest-a (<applied Guest/guest-a>:"), "{}", errors[0]);
+    assert!(
+        errors[0].message.contains("Guest guest-a (<applied Guest/guest-a>:"),
+        "{}",
+        errors[0]
+    );
 }
 
 #[test]
@@ -329,7 +392,10 @@ fn what_others_refer_to_cannot_go() {
     let documents = without.documents_with(&[]).expect("what was stored is readable");
     let errors = intent(&documents).expect_err("the node and the Map-Server need it");
     assert_eq!(errors.len(), 2, "{errors:?}");
-    assert!(errors.iter().all(|error| error.file.starts_with("<applied ")), "{errors:?}");
+    assert!(
+        errors.iter().all(|error| error.file.starts_with("<applied ")),
+        "{errors:?}"
+    );
     assert!(stored().without(KindName::Secret, "nobody").is_none());
 }
 
@@ -363,7 +429,10 @@ fn address(intent: &Intent, guest: &str) -> String {
 fn addresses_of_the_slice_are_handed_out_and_kept() {
     let documents = |names| read::parse(&[source(&guests(names))]).expect("good");
     let first = intent(&documents(&["m", "z"])).expect("good");
-    assert_eq!((address(&first, "m").as_str(), address(&first, "z").as_str()), ("192.168.50.2", "192.168.50.3"));
+    assert_eq!(
+        (address(&first, "m").as_str(), address(&first, "z").as_str()),
+        ("192.168.50.2", "192.168.50.3")
+    );
     // A newcomer that sorts before them takes none of theirs; who goes and comes back may find another.
     let second = intent_after(&documents(&["a", "m", "z"]), &first).expect("good");
     assert_eq!(address(&second, "m"), "192.168.50.2");
@@ -387,7 +456,8 @@ fn a_policy_test_that_fails_names_the_rule_and_the_packet() {
 
 #[test]
 fn a_map_server_alone_needs_no_node() {
-    let text = "apiVersion: weft.dev/v1\nkind: MapServer\nmetadata: {name: ms}\nspec: {listen: [\"[2001:db8::1]:4342\"]}\n";
+    let text =
+        "apiVersion: weft.dev/v1\nkind: MapServer\nmetadata: {name: ms}\nspec: {listen: [\"[2001:db8::1]:4342\"]}\n";
     assert!(judge(text).is_ok());
     let network = "apiVersion: weft.dev/v1\nkind: Network\nmetadata: {name: lan}\nspec: {local: {}}\n";
     let errors = judge(network).expect_err("no node");

@@ -108,8 +108,11 @@ pub struct Timers {
     pub request_pause: Duration,
     /// Between Map-Requests for one EID-prefix (§5.3: 1 s).
     pub request_interval: Duration,
-    /// Between SMRs to one RLOC, and between SMR-invoked Map-Requests for one EID-prefix (§6.1: 3 s).
+    /// Between SMRs to one RLOC, once [`Limits::smr_burst`] is used up, and between SMR-invoked Map-Requests for one EID-prefix (§6.1: 3 s).
     pub smr_interval: Duration,
+    /// How long to hold back the SMRs for a prefix that was withdrawn: the time that a move needs to register it at its
+    /// new place.
+    pub smr_withdrawal_delay: Duration,
     /// An RLOC that data was sent to this recently gets SMRs (§6.1: 1 min).
     pub smr_peer_window: Duration,
     /// Between RLOC-probes of a locator in use; each is up to a fifth earlier.
@@ -153,6 +156,7 @@ impl Default for Timers {
             request_pause: s(30),
             request_interval: s(1),
             smr_interval: s(3),
+            smr_withdrawal_delay: Duration::from_millis(200),
             smr_peer_window: s(60),
             probe_interval: s(1),
             probe_idle_interval: s(10),
@@ -199,6 +203,9 @@ pub struct Limits {
     pub reply_rate_total: u32,
     /// Sources that rates are kept for.
     pub rate_sources: usize,
+    /// SMRs to one RLOC at once; after that one in [`Timers::smr_interval`]. A guest that moves has two or three EIDs, and
+    /// none of them shall wait for three seconds.
+    pub smr_burst: u32,
     /// SMRs waiting for one RLOC's turn.
     pub smr_queue_per_rloc: usize,
     /// RLOCs that data was sent to which are remembered.
@@ -221,6 +228,7 @@ impl Default for Limits {
             reply_rate: 4,
             reply_rate_total: 1000,
             rate_sources: 4096,
+            smr_burst: 8,
             smr_queue_per_rloc: 64,
             peers: 4096,
         }

@@ -14,9 +14,31 @@ use crate::{Config, compose, deadlines::Deadlines, map_cache::MapCache, outbox::
 /// SMRs waiting for their RLOC's turn.
 #[derive(Debug, Default)]
 struct Queue {
-    waiting: VecDeque<EidPrefix>,
-    /// The next may go out then.
-    allowed: Option<Instant>,
+    /// What changed, and when it may be told at the earliest; in that order.
+    waiting: VecDeque<(Instant, EidPrefix)>,
+    /// When the rate has forgotten everything sent so far: a leaky bucket, told as one instant.
+    drained: Option<Instant>,
+}
+
+impl Queue {
+    /// When the next SMR may go out, as far as the rate goes.
+    fn allowed(&self, config: &Config) -> Option<Instant> {
+        let burst = config.limits.smr_burst.saturating_sub(1);
+        let slack = config.timers.smr_interval.saturating_mul(burst);
+        self.drained.and_then(|drained| drained.checked_sub(slack))
+    }
+
+    /// When there is something to do for this queue.
+    fn due(&self, now: Instant, config: &Config) -> Option<Instant> {
+        match self.waiting.front() {
+            Some((earliest, _)) => Some(
+                self.allowed(config)
+                    .map_or(*earliest, |allowed| allowed.max(*earliest))
+                    .max(now),
+            ),
+            None => self.drained,
+        }
+    }
 }
 
 /// Both halves of the procedure.
@@ -57,19 +79,33 @@ impl Smrs {
 
     /// `changed` is not what it was: tell everyone whom data was sent to within the last minute.
     pub(crate) fn solicit_peers(&mut self, now: Instant, config: &Config, changed: &EidPrefix, out: &mut Outbox) {
+        self.solicit_recent(now, now, config, changed, out);
+    }
+
+    /// `gone` is no longer here: tell the same, but not at once. A prefix that moves is registered at its new place a
+    /// moment later; who asks before that is told "nowhere", and may not ask again for a second (§5.3).
+    pub(crate) fn solicit_peers_soon(&mut self, now: Instant, config: &Config, gone: &EidPrefix, out: &mut Outbox) {
+        self.solicit_recent(now, now + config.timers.smr_withdrawal_delay, config, gone, out);
+    }
+
+    fn solicit_recent(&mut self, now: Instant, at: Instant, config: &Config, changed: &EidPrefix, out: &mut Outbox) {
         let recent: Vec<Rloc> = self
             .peers
             .iter()
-            .filter(|(_, at)| now.saturating_duration_since(**at) <= config.timers.smr_peer_window)
+            .filter(|(_, sent)| now.saturating_duration_since(**sent) <= config.timers.smr_peer_window)
             .map(|(rloc, _)| *rloc)
             .collect();
         for rloc in recent {
-            self.solicit(now, config, *changed, rloc, out);
+            self.enqueue(now, at, config, *changed, rloc, out);
         }
     }
 
     /// Tells `to` that `changed` is not what it was, at once or when the rate allows.
     pub(crate) fn solicit(&mut self, now: Instant, config: &Config, changed: EidPrefix, to: Rloc, out: &mut Outbox) {
+        self.enqueue(now, now, config, changed, to, out);
+    }
+
+    fn enqueue(&mut self, now: Instant, at: Instant, config: &Config, changed: EidPrefix, to: Rloc, out: &mut Outbox) {
         if !to.is_usable() || !config.speaks(to.address) || config.is_own(to.address) {
             return;
         }
@@ -79,15 +115,18 @@ impl Smrs {
             return;
         }
         let queue = self.queues.entry(to).or_default();
-        if queue.waiting.contains(&changed) {
+        if queue.waiting.iter().any(|(_, waiting)| waiting.covers(&changed)) {
             return;
         }
         if queue.waiting.len() >= config.limits.smr_queue_per_rloc {
             out.counters.smr_queue_full = out.counters.smr_queue_full.saturating_add(1);
             return;
         }
-        queue.waiting.push_back(changed);
-        self.due.set(to, queue.allowed.unwrap_or(now).max(now));
+        let place = queue.waiting.partition_point(|(earliest, _)| *earliest <= at);
+        queue.waiting.insert(place, (at, changed));
+        if let Some(due) = queue.due(now, config) {
+            self.due.set(to, due);
+        }
         self.tick(now, config, out);
     }
 
@@ -97,16 +136,23 @@ impl Smrs {
             let Some(queue) = self.queues.get_mut(&rloc) else {
                 continue;
             };
-            let Some(changed) = queue.waiting.pop_front() else {
-                self.queues.remove(&rloc);
-                continue;
-            };
-            let payload = compose::smr(config, out.random_nonce(), &changed);
-            out.counters.smr_sent = out.counters.smr_sent.saturating_add(1);
-            out.send(None, rloc.control_address(), payload);
-            let allowed = now + config.timers.smr_interval;
-            queue.allowed = Some(allowed);
-            self.due.set(rloc, allowed);
+            let allowed = queue.allowed(config).is_none_or(|allowed| allowed <= now);
+            if allowed && queue.waiting.front().is_some_and(|(earliest, _)| *earliest <= now) {
+                let Some((_, changed)) = queue.waiting.pop_front() else {
+                    continue;
+                };
+                let payload = compose::smr(config, out.random_nonce(), &changed);
+                out.counters.smr_sent = out.counters.smr_sent.saturating_add(1);
+                out.send(None, rloc.control_address(), payload);
+                let drained = queue.drained.map_or(now, |drained| drained.max(now));
+                queue.drained = Some(drained + config.timers.smr_interval);
+            }
+            match queue.due(now, config) {
+                Some(due) if due > now || !queue.waiting.is_empty() => self.due.set(rloc, due),
+                _ => {
+                    self.queues.remove(&rloc);
+                }
+            }
         }
     }
 

@@ -210,11 +210,10 @@ impl Xtr {
         }
         self.requests.cancel(|eid| self.database.serves(eid));
         self.register(now, &change.put, false, false);
-        for prefix in change
-            .removed
-            .iter()
-            .chain(change.put.iter().filter(|prefix| !change.new.contains(prefix)))
-        {
+        for prefix in &change.removed {
+            self.smrs.solicit_peers_soon(now, &self.config, prefix, &mut self.out);
+        }
+        for prefix in change.put.iter().filter(|prefix| !change.new.contains(prefix)) {
             self.smrs.solicit_peers(now, &self.config, prefix, &mut self.out);
         }
     }

@@ -40,7 +40,10 @@ pub(super) fn read_all<'a>(reader: &mut Reader<'a>, previous: &Intent) {
         };
         let nics = nics(reader, document, &object.spec.nics, &mut claims);
         let labels = object.metadata.labels;
-        reader.intent.guests.insert(document.name.clone(), Guest { labels, nics });
+        reader
+            .intent
+            .guests
+            .insert(document.name.clone(), Guest { labels, nics });
     }
     allocate(reader, previous, &claims);
 }
@@ -65,12 +68,7 @@ fn node_addresses<'a>(reader: &Reader<'a>, claims: &mut Claims<'a>) {
     }
 }
 
-fn nics<'a>(
-    reader: &mut Reader<'a>,
-    document: &'a Document,
-    nics: &[kind::Nic],
-    claims: &mut Claims<'a>,
-) -> Vec<Nic> {
+fn nics<'a>(reader: &mut Reader<'a>, document: &'a Document, nics: &[kind::Nic], claims: &mut Claims<'a>) -> Vec<Nic> {
     let mut found: Vec<Nic> = Vec::new();
     for (index, nic) in nics.iter().enumerate() {
         let path = Path::parse("spec.nics").then(index);
@@ -160,11 +158,17 @@ fn attach<'a>(
             let inside = reader.parse(document, &place, inside, text::interface)?;
             let key = (name.clone(), inside.clone());
             if let Some(first) = claims.inside.get(&key) {
-                let message = format!("`{inside}` in namespace `{name}` is taken already, by {}", first.from(document));
+                let message = format!(
+                    "`{inside}` in namespace `{name}` is taken already, by {}",
+                    first.from(document)
+                );
                 reader.fail(document, &place, message, "give it another name with `as`");
             }
             claims.inside.insert(key, Place::new(document, &place));
-            Some(TapNamespace { name, interface: inside })
+            Some(TapNamespace {
+                name,
+                interface: inside,
+            })
         }
     };
     Some(Attach::Tap { interface, netns })
@@ -185,7 +189,12 @@ fn mac<'a>(
     };
     if let Some(first) = taken.macs.get(&mac) {
         let message = format!("this MAC address is that of {} already", first.from(document));
-        reader.fail(document, &path, message, "give each NIC its own, or leave it out: one is derived from the names");
+        reader.fail(
+            document,
+            &path,
+            message,
+            "give each NIC its own, or leave it out: one is derived from the names",
+        );
     }
     taken.macs.insert(mac, Place::new(document, &path));
     mac
@@ -223,7 +232,10 @@ fn addresses<'a>(
         }
         let overlap = taken.routed.iter().find(|(net, _)| net.contains(&address));
         if let Some((net, first)) = overlap.filter(|(_, first)| first.document.name != document.name) {
-            let message = format!("address {address} lies in {net}, which is routed to {}", first.from(document));
+            let message = format!(
+                "address {address} lies in {net}, which is routed to {}",
+                first.from(document)
+            );
             reader.fail(document, &path, message, "use an address outside of it");
             continue;
         }
@@ -260,7 +272,9 @@ fn fits(
                 path,
                 format!("{address} is no host of the subnet {} of Network {name}", ipv4.prefix),
                 match ipv4.slice {
-                    Some(slice) => format!("use an address inside {slice}, or leave it out: the next free one is taken"),
+                    Some(slice) => {
+                        format!("use an address inside {slice}, or leave it out: the next free one is taken")
+                    }
                     None => format!("use an address inside {}", ipv4.prefix),
                 },
             );
@@ -288,7 +302,10 @@ fn routed<'a>(
         let Some(net) = reader.parse(document, &path, prefix, text::prefix) else {
             continue;
         };
-        let routed = taken.routed.iter().find(|(other, _)| other.contains(&net) || net.contains(other));
+        let routed = taken
+            .routed
+            .iter()
+            .find(|(other, _)| other.contains(&net) || net.contains(other));
         let address = taken
             .addresses
             .iter()
@@ -308,7 +325,9 @@ fn routed<'a>(
             continue;
         }
         let outside = match network.map(|network| &network.kind) {
-            Some(NetworkKind::Mesh(mesh)) => !mesh.prefixes.is_empty() && !mesh.prefixes.iter().any(|m| m.contains(&net)),
+            Some(NetworkKind::Mesh(mesh)) => {
+                !mesh.prefixes.is_empty() && !mesh.prefixes.iter().any(|m| m.contains(&net))
+            }
             _ => false,
         };
         if outside {
@@ -347,10 +366,18 @@ fn allocate(reader: &mut Reader<'_>, previous: &Intent, claims: &Claims<'_>) {
             let Some(slice) = wanting(nic, &reader.intent.networks) else {
                 continue;
             };
-            let before = previous.guests.get(name).and_then(|guest| guest.nics.iter().find(|n| n.name == nic.name));
-            let had = before.filter(|before| before.network == nic.network).and_then(|before| {
-                before.addresses.iter().find(|address| matches!(address, IpAddr::V4(v4) if slice.contains(v4)))
-            });
+            let before = previous
+                .guests
+                .get(name)
+                .and_then(|guest| guest.nics.iter().find(|n| n.name == nic.name));
+            let had = before
+                .filter(|before| before.network == nic.network)
+                .and_then(|before| {
+                    before
+                        .addresses
+                        .iter()
+                        .find(|address| matches!(address, IpAddr::V4(v4) if slice.contains(v4)))
+                });
             if let Some(address) = had
                 && used.entry(nic.network.clone()).or_default().insert(*address)
             {
@@ -366,10 +393,15 @@ fn allocate(reader: &mut Reader<'_>, previous: &Intent, claims: &Claims<'_>) {
             let path = Path::parse("spec.nics").then(index);
             let slice = wanting(nic, &reader.intent.networks);
             if let Some(slice) = slice {
-                let ipv4 = reader.intent.networks.get(&nic.network).and_then(|network| network.ipv4.clone());
+                let ipv4 = reader
+                    .intent
+                    .networks
+                    .get(&nic.network)
+                    .and_then(|network| network.ipv4.clone());
                 let taken = used.entry(nic.network.clone()).or_default();
                 let free = slice.hosts().find(|address| {
-                    ipv4.as_ref().is_some_and(|ipv4| network::is_host(ipv4.prefix, *address))
+                    ipv4.as_ref()
+                        .is_some_and(|ipv4| network::is_host(ipv4.prefix, *address))
                         && !taken.contains(&IpAddr::V4(*address))
                 });
                 match free {
@@ -389,7 +421,10 @@ fn allocate(reader: &mut Reader<'_>, previous: &Intent, claims: &Claims<'_>) {
                 reader.fail(
                     document,
                     &path.then("name"),
-                    format!("NIC `{}` has no address, and Network {network} has no slice to take one from", nic.name),
+                    format!(
+                        "NIC `{}` has no address, and Network {network} has no slice to take one from",
+                        nic.name
+                    ),
                     format!("write `addresses: […]`, or add `ipv4: {{…, slice: …}}` to Network {network}"),
                 );
             }
@@ -400,11 +435,14 @@ fn allocate(reader: &mut Reader<'_>, previous: &Intent, claims: &Claims<'_>) {
 
 /// Addresses that are there but wrong have had their message.
 fn nothing_said(document: &Document, path: &Path) -> bool {
-    let nic = path.0.iter().try_fold(&document.root, |node, step| match (step, &node.value) {
-        (crate::tree::Step::Field(name), _) => node.field(name),
-        (crate::tree::Step::Index(index), crate::tree::Value::List(items)) => items.get(*index),
-        _ => None,
-    });
+    let nic = path
+        .0
+        .iter()
+        .try_fold(&document.root, |node, step| match (step, &node.value) {
+            (crate::tree::Step::Field(name), _) => node.field(name),
+            (crate::tree::Step::Index(index), crate::tree::Value::List(items)) => items.get(*index),
+            _ => None,
+        });
     match nic.and_then(|nic| nic.field("addresses")).map(|node| &node.value) {
         Some(crate::tree::Value::List(items)) => items.is_empty(),
         _ => true,

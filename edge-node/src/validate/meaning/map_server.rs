@@ -48,7 +48,12 @@ fn listen<'a>(
         };
         if let Some(first) = reader.sockets.get(&socket) {
             let message = format!("{socket} is listened on already, by {}", first.from(document));
-            reader.fail(document, &path, message, "give each Map-Server addresses or a port of its own");
+            reader.fail(
+                document,
+                &path,
+                message,
+                "give each Map-Server addresses or a port of its own",
+            );
             continue;
         }
         reader.sockets.insert(socket, Place::new(document, &path));
@@ -80,7 +85,12 @@ fn sites(reader: &mut Reader<'_>, document: &Document, path: &Path, sites: &[kin
         let path = path.then(index);
         let name = path.then("name");
         if let Err(help) = document::object_name(&site.name) {
-            reader.fail(document, &name, format!("`{}` cannot be the name of a site", shorten(&site.name)), help);
+            reader.fail(
+                document,
+                &name,
+                format!("`{}` cannot be the name of a site", shorten(&site.name)),
+                help,
+            );
         } else if found.iter().any(|other| other.name == site.name) {
             reader.fail(
                 document,
@@ -153,9 +163,13 @@ fn prefixes(
             continue;
         }
         let clash = others.iter().find_map(|other| {
-            let theirs = other.prefixes.iter().find(|theirs| theirs.prefix.overlaps(&eid_prefix))?;
+            let theirs = other
+                .prefixes
+                .iter()
+                .find(|theirs| theirs.prefix.overlaps(&eid_prefix))?;
             let key = other.keys.iter().find(|their| {
-                keys.iter().any(|our| our.key_id == their.key_id && our.secret != their.secret)
+                keys.iter()
+                    .any(|our| our.key_id == their.key_id && our.secret != their.secret)
             })?;
             Some((other.name.clone(), theirs.prefix, key.key_id))
         });

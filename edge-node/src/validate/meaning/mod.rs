@@ -48,7 +48,11 @@ pub(super) fn read(documents: &[Document], previous: &Intent) -> Result<Intent, 
     if reader.errors.is_empty() {
         policy::run_tests(&mut reader);
     }
-    if reader.errors.is_empty() { Ok(reader.intent) } else { Err(reader.errors) }
+    if reader.errors.is_empty() {
+        Ok(reader.intent)
+    } else {
+        Err(reader.errors)
+    }
 }
 
 /// The work at hand.
@@ -155,7 +159,12 @@ impl<'a> Reader<'a> {
                     document.name,
                     Place::new(first, &path).from(document)
                 );
-                self.fail(document, &path, message, "give one of them another name, or take it out");
+                self.fail(
+                    document,
+                    &path,
+                    message,
+                    "give one of them another name, or take it out",
+                );
             }
             self.labels(document);
         }
@@ -163,7 +172,10 @@ impl<'a> Reader<'a> {
 
     fn labels(&mut self, document: &Document) {
         let path = Path::parse("metadata.labels");
-        let labels = document.root.field("metadata").and_then(|metadata| metadata.field("labels"));
+        let labels = document
+            .root
+            .field("metadata")
+            .and_then(|metadata| metadata.field("labels"));
         let Some(crate::tree::Value::Map(entries)) = labels.map(|labels| &labels.value) else {
             return;
         };
@@ -186,7 +198,10 @@ impl<'a> Reader<'a> {
         if found.is_none() {
             let known: Vec<&str> = self.of(kind).map(|document| document.name.as_str()).collect();
             let help = if known.is_empty() {
-                format!("add a document with `kind: {kind}` and `metadata: {{name: {}}}`", shorten(name))
+                format!(
+                    "add a document with `kind: {kind}` and `metadata: {{name: {}}}`",
+                    shorten(name)
+                )
             } else {
                 nearest::suggestion(name, known)
             };
@@ -200,7 +215,10 @@ impl<'a> Reader<'a> {
         if self.document(KindName::Secret, name).is_some() {
             return true;
         }
-        let known: Vec<&str> = self.of(KindName::Secret).map(|document| document.name.as_str()).collect();
+        let known: Vec<&str> = self
+            .of(KindName::Secret)
+            .map(|document| document.name.as_str())
+            .collect();
         let near = nearest::nearest(name, known.iter().copied());
         if document::object_name(name).is_ok()
             && let Some(near) = near
@@ -222,7 +240,8 @@ impl<'a> Reader<'a> {
                 known.join(", ")
             ),
         };
-        self.errors.push(document.credential_error(path, "there is no Secret of this name", help));
+        self.errors
+            .push(document.credential_error(path, "there is no Secret of this name", help));
         false
     }
 
@@ -231,7 +250,12 @@ impl<'a> Reader<'a> {
         match self.interfaces.get(interface) {
             Some(first) => {
                 let message = format!("interface `{interface}` is in use already, by {}", first.from(document));
-                self.fail(document, path, message, "give each uplink and each NIC an interface of its own");
+                self.fail(
+                    document,
+                    path,
+                    message,
+                    "give each uplink and each NIC an interface of its own",
+                );
             }
             None => {
                 self.interfaces.insert(interface.to_owned(), Place::new(document, path));
@@ -248,7 +272,10 @@ impl<'a> Reader<'a> {
             self.fail(
                 document,
                 &Path::parse("metadata.name"),
-                format!("Network {} needs a node, and no document says who this node is", document.name),
+                format!(
+                    "Network {} needs a node, and no document says who this node is",
+                    document.name
+                ),
                 "add a document with `kind: Node`: its uplinks and Map-Servers",
             );
         }

@@ -44,10 +44,18 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, document: &'a Document) {
         NetworkKind::Mesh(mesh) => Some(mesh.prefixes.as_slice()),
         NetworkKind::Local(_) => None,
     };
-    let ipv4 = spec.ipv4.as_ref().and_then(|ipv4| subnet(reader, document, &path.then("ipv4"), ipv4, prefixes));
+    let ipv4 = spec
+        .ipv4
+        .as_ref()
+        .and_then(|ipv4| subnet(reader, document, &path.then("ipv4"), ipv4, prefixes));
     // A subnet that lies outside of the mesh has had its message; names inside of it need none of their own.
-    let wider: Option<Vec<IpNet>> =
-        prefixes.map(|prefixes| prefixes.iter().copied().chain(ipv4.as_ref().map(|ipv4| ipv4.prefix.into())).collect());
+    let wider: Option<Vec<IpNet>> = prefixes.map(|prefixes| {
+        prefixes
+            .iter()
+            .copied()
+            .chain(ipv4.as_ref().map(|ipv4| ipv4.prefix.into()))
+            .collect()
+    });
     let names = names(reader, document, &path.then("names"), &spec.names, wider.as_deref());
     let domain = match &spec.domain {
         Some(domain) => reader.parse(document, &path.then("domain"), domain, text::domain),
@@ -78,10 +86,14 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, document: &'a Document) {
 
 fn mesh(reader: &mut Reader<'_>, document: &Document, path: &Path, mesh: &kind::Mesh) -> Mesh {
     let instance_id = InstanceId::new(mesh.instance_id).unwrap_or(InstanceId::DEFAULT);
-    let other = reader.intent.networks.iter().find_map(|(name, network)| match &network.kind {
-        NetworkKind::Mesh(other) if other.instance_id == instance_id => Some(name.clone()),
-        _ => None,
-    });
+    let other = reader
+        .intent
+        .networks
+        .iter()
+        .find_map(|(name, network)| match &network.kind {
+            NetworkKind::Mesh(other) if other.instance_id == instance_id => Some(name.clone()),
+            _ => None,
+        });
     if let Some(other) = other {
         let path = path.then("instanceId");
         let first = reader
@@ -100,7 +112,10 @@ fn mesh(reader: &mut Reader<'_>, document: &Document, path: &Path, mesh: &kind::
         let Some(net) = reader.parse(document, &path, prefix, text::prefix) else {
             continue;
         };
-        if let Some(other) = prefixes.iter().find(|other| other.contains(&net) || net.contains(*other)) {
+        if let Some(other) = prefixes
+            .iter()
+            .find(|other| other.contains(&net) || net.contains(*other))
+        {
             let message = format!("prefix {net} overlaps prefix {other}");
             reader.fail(document, &path, message, "keep the larger of the two");
             continue;
@@ -114,7 +129,12 @@ fn mesh(reader: &mut Reader<'_>, document: &Document, path: &Path, mesh: &kind::
             continue;
         };
         if node_addresses.contains(&address) {
-            reader.fail(document, &path, format!("{address} stands here twice"), "take one of the two out");
+            reader.fail(
+                document,
+                &path,
+                format!("{address} stands here twice"),
+                "take one of the two out",
+            );
         } else if inside(reader, document, &path, address, Some(&prefixes)) {
             node_addresses.push(address);
         }
@@ -149,7 +169,10 @@ pub(super) fn inside(
         document,
         path,
         format!("{address} lies outside of the mesh's prefixes"),
-        format!("use an address inside {}, or add its prefix to the mesh, on every node", all.join(" or ")),
+        format!(
+            "use an address inside {}, or add its prefix to the mesh, on every node",
+            all.join(" or ")
+        ),
     );
     false
 }
@@ -165,7 +188,10 @@ fn subnet(
     let prefix = reader.parse(document, &prefix_path, &ipv4.prefix, text::prefix4);
     let gateway = reader.parse(document, &path.then("gateway"), &ipv4.gateway, gateway);
     let slice_path = path.then("slice");
-    let slice = ipv4.slice.as_ref().map(|slice| reader.parse(document, &slice_path, slice, text::prefix4));
+    let slice = ipv4
+        .slice
+        .as_ref()
+        .map(|slice| reader.parse(document, &slice_path, slice, text::prefix4));
     let (prefix, gateway) = (prefix?, gateway?);
     if prefix.prefix_len() > 30 {
         reader.fail(
@@ -192,7 +218,10 @@ fn subnet(
             document,
             &path.then("gateway"),
             format!("gateway {gateway} is no host of {prefix}"),
-            format!("use one of {prefix}, such as {}", prefix.hosts().next().unwrap_or(gateway)),
+            format!(
+                "use one of {prefix}, such as {}",
+                prefix.hosts().next().unwrap_or(gateway)
+            ),
         );
     }
     let slice = match slice {
@@ -250,7 +279,12 @@ fn names(
             continue;
         }
         if addresses.is_empty() {
-            reader.fail(document, &path, format!("name `{name}` has no address"), "write its addresses, or take it out");
+            reader.fail(
+                document,
+                &path,
+                format!("name `{name}` has no address"),
+                "write its addresses, or take it out",
+            );
         }
         let mut read = Vec::new();
         for (index, address) in addresses.iter().enumerate() {

@@ -54,7 +54,12 @@ fn map_servers<'a>(
         let address = address.filter(|address| {
             let usable = !address.ip().is_unspecified();
             if !usable {
-                reader.fail(document, &place, format!("`{}` is nowhere", peer.address), "write the Map-Server's address");
+                reader.fail(
+                    document,
+                    &place,
+                    format!("`{}` is nowhere", peer.address),
+                    "write the Map-Server's address",
+                );
             }
             usable
         });

@@ -17,7 +17,10 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, document: &'a Document) {
     };
     let spec = object.spec;
     let path = Path::parse("spec");
-    if reader.reference(document, &path.then("network"), KindName::Network, &spec.network).is_none() {
+    if reader
+        .reference(document, &path.then("network"), KindName::Network, &spec.network)
+        .is_none()
+    {
         return;
     }
     let scope = Scope {
@@ -53,7 +56,10 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, document: &'a Document) {
         }
     }
     let network = spec.network;
-    reader.intent.policies.insert(document.name.clone(), Policy { network, rules, tests });
+    reader
+        .intent
+        .policies
+        .insert(document.name.clone(), Policy { network, rules, tests });
 }
 
 fn services(
@@ -86,7 +92,11 @@ impl Scope<'_> {
 
     fn selector(&self, reader: &mut Reader<'_>, path: &Path, selector: &kind::Selector) -> Option<Selector> {
         let kind::Selector { prefix, name, label } = selector;
-        let given = [("prefix", prefix.is_some()), ("name", name.is_some()), ("label", label.is_some())];
+        let given = [
+            ("prefix", prefix.is_some()),
+            ("name", name.is_some()),
+            ("label", label.is_some()),
+        ];
         let field = match exactly_one(&given) {
             Ok(field) => path.then(field),
             Err(message) => {
@@ -100,7 +110,9 @@ impl Scope<'_> {
             }
         };
         if let Some(prefix) = prefix {
-            return reader.parse(self.document, &field, prefix, text::prefix).map(Selector::Prefix);
+            return reader
+                .parse(self.document, &field, prefix, text::prefix)
+                .map(Selector::Prefix);
         }
         if let Some(label) = label {
             let label = reader.parse(self.document, &field, label, text::label);
@@ -166,13 +178,16 @@ pub(super) fn run_tests(reader: &mut Reader<'_>) {
                 policy::Failure::Answer { rule: Some(rule), .. } => {
                     format!("change {rule}, or put a rule before it, or expect the opposite")
                 }
-                policy::Failure::Answer { rule: None, .. } => {
-                    "add a rule that allows it, or expect deny".to_owned()
-                }
+                policy::Failure::Answer { rule: None, .. } => "add a rule that allows it, or expect deny".to_owned(),
                 policy::Failure::Nobody => "name two that have IPv4, or two that have IPv6 addresses".to_owned(),
                 policy::Failure::TooWide => "name smaller prefixes or a single service, in several tests".to_owned(),
             };
-            reader.fail(document, &path.then("expect"), format!("the test expects {word}: {failure}"), help);
+            reader.fail(
+                document,
+                &path.then("expect"),
+                format!("the test expects {word}: {failure}"),
+                help,
+            );
         }
     }
 }

@@ -40,6 +40,8 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, document: &'a Document) {
             reader.intent.secrets.insert(document.name.clone(), source);
         }
         // What is no name may be the credential itself.
-        Err(wrong) => reader.errors.push(document.credential_error(&spec.then(field), wrong.message, wrong.help)),
+        Err(wrong) => reader
+            .errors
+            .push(document.credential_error(&spec.then(field), wrong.message, wrong.help)),
     }
 }

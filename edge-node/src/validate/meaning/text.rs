@@ -65,7 +65,10 @@ fn is_broadcast(address: IpAddr) -> bool {
 /// An address with port 4342 unless another one is given: `192.0.2.1`, `192.0.2.1:4342`, `2001:db8::1`,
 /// `[2001:db8::1]:4342`.
 pub fn socket(text: &str) -> Result<SocketAddr, Wrong> {
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(text);
     let socket = match (bare.parse::<IpAddr>(), text.parse::<SocketAddr>()) {
         (Ok(address), _) => SocketAddr::new(address, CONTROL_PORT),
         (_, Ok(socket)) => socket,
@@ -80,7 +83,10 @@ pub fn socket(text: &str) -> Result<SocketAddr, Wrong> {
         return wrong(format!("port 0 in `{text}`"), "leave the port out: it is 4342 then");
     }
     if socket.ip().is_multicast() || is_broadcast(socket.ip()) {
-        return wrong(format!("`{}` is no address of one host", socket.ip()), "use a unicast address");
+        return wrong(
+            format!("`{}` is no address of one host", socket.ip()),
+            "use a unicast address",
+        );
     }
     Ok(socket)
 }
@@ -91,14 +97,22 @@ pub fn prefix(text: &str) -> Result<IpNet, Wrong> {
         if let Ok(address) = text.parse::<IpAddr>() {
             return wrong(
                 format!("`{text}` has no length"),
-                format!("write {} for this address alone, or the length of the block", IpNet::from(address)),
+                format!(
+                    "write {} for this address alone, or the length of the block",
+                    IpNet::from(address)
+                ),
             );
         }
-        let length = text.rsplit_once('/').and_then(|(start, length)| Some((start.parse::<IpAddr>().ok()?, length)));
+        let length = text
+            .rsplit_once('/')
+            .and_then(|(start, length)| Some((start.parse::<IpAddr>().ok()?, length)));
         return match length {
             Some((start, _)) => wrong(
                 format!("`{}` has no good length", shorten(text)),
-                format!("write a length from 0 to {} behind the `/`", if start.is_ipv4() { 32 } else { 128 }),
+                format!(
+                    "write a length from 0 to {} behind the `/`",
+                    if start.is_ipv4() { 32 } else { 128 }
+                ),
             ),
             None => wrong(
                 format!("`{}` is no prefix", shorten(text)),
@@ -109,7 +123,11 @@ pub fn prefix(text: &str) -> Result<IpNet, Wrong> {
     if net.addr() != net.network() {
         return wrong(
             format!("`{text}` has bits behind its length"),
-            format!("write {} for the block, or {} for the address", net.trunc(), IpNet::from(net.addr())),
+            format!(
+                "write {} for the block, or {} for the address",
+                net.trunc(),
+                IpNet::from(net.addr())
+            ),
         );
     }
     Ok(net)
@@ -119,7 +137,10 @@ pub fn prefix(text: &str) -> Result<IpNet, Wrong> {
 pub fn prefix4(text: &str) -> Result<Ipv4Net, Wrong> {
     match prefix(text)? {
         IpNet::V4(net) => Ok(net),
-        IpNet::V6(_) => wrong(format!("`{text}` is IPv6, this is about IPv4"), "write one such as 10.7.0.0/16"),
+        IpNet::V6(_) => wrong(
+            format!("`{text}` is IPv6, this is about IPv4"),
+            "write one such as 10.7.0.0/16",
+        ),
     }
 }
 
@@ -127,7 +148,11 @@ pub fn prefix4(text: &str) -> Result<Ipv4Net, Wrong> {
 pub fn eid_prefix(text: &str) -> Result<EidPrefix, Wrong> {
     let (instance_id, rest) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((number, rest)) => {
-            let known = number.parse().ok().and_then(InstanceId::new).filter(|id| *id != InstanceId::CONTROL);
+            let known = number
+                .parse()
+                .ok()
+                .and_then(InstanceId::new)
+                .filter(|id| *id != InstanceId::CONTROL);
             let Some(instance_id) = known else {
                 return wrong(
                     format!("`{}` is no Instance-ID", shorten(number)),
@@ -138,10 +163,16 @@ pub fn eid_prefix(text: &str) -> Result<EidPrefix, Wrong> {
         }
         None => (InstanceId::DEFAULT, text),
     };
-    prefix(rest).map(|net| EidPrefix::new(instance_id, net)).map_err(|bad| Wrong {
-        help: if text.starts_with('[') { bad.help } else { format!("{}; with an Instance-ID: \"[7]fd07::/16\"", bad.help) },
-        ..bad
-    })
+    prefix(rest)
+        .map(|net| EidPrefix::new(instance_id, net))
+        .map_err(|bad| Wrong {
+            help: if text.starts_with('[') {
+                bad.help
+            } else {
+                format!("{}; with an Instance-ID: \"[7]fd07::/16\"", bad.help)
+            },
+            ..bad
+        })
 }
 
 /// A MAC address of one NIC.
@@ -173,7 +204,10 @@ pub fn mac(text: &str) -> Result<[u8; 6], Wrong> {
         );
     }
     if mac == [0; 6] {
-        return wrong("a MAC address of zeros", "leave it out: one is derived from the names then");
+        return wrong(
+            "a MAC address of zeros",
+            "leave it out: one is derived from the names then",
+        );
     }
     Ok(mac)
 }
@@ -205,7 +239,9 @@ pub fn namespace(text: &str) -> Result<String, Wrong> {
 pub fn domain(text: &str) -> Result<String, Wrong> {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
@@ -268,7 +304,10 @@ pub fn label(text: &str) -> Result<(String, String), Wrong> {
     let word = |text: &str| !text.is_empty() && !text.contains(|c: char| c == '=' || c.is_whitespace());
     match text.split_once('=') {
         Some((key, value)) if word(key) && word(value) => Ok((key.to_owned(), value.to_owned())),
-        _ => wrong(format!("`{}` is no label", shorten(text)), "write KEY=VALUE, such as role=machine"),
+        _ => wrong(
+            format!("`{}` is no label", shorten(text)),
+            "write KEY=VALUE, such as role=machine",
+        ),
     }
 }
 
@@ -276,7 +315,10 @@ pub fn label(text: &str) -> Result<(String, String), Wrong> {
 pub fn variable(text: &str) -> Result<String, Wrong> {
     let good = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if text.is_empty() || text.starts_with(|c: char| c.is_ascii_digit()) || !text.chars().all(good) {
-        return wrong("this is no name of an environment variable", "write a name such as WEFT_KEY");
+        return wrong(
+            "this is no name of an environment variable",
+            "write a name such as WEFT_KEY",
+        );
     }
     Ok(text.to_owned())
 }
@@ -284,7 +326,10 @@ pub fn variable(text: &str) -> Result<String, Wrong> {
 /// Name of a systemd credential.
 pub fn credential(text: &str) -> Result<String, Wrong> {
     if text.is_empty() || text.len() > 255 || text.contains('/') || text == "." || text == ".." {
-        return wrong("this is no name of a systemd credential", "write the name that stands in LoadCredential=");
+        return wrong(
+            "this is no name of a systemd credential",
+            "write the name that stands in LoadCredential=",
+        );
     }
     Ok(text.to_owned())
 }
@@ -292,7 +337,10 @@ pub fn credential(text: &str) -> Result<String, Wrong> {
 /// A path, from `base` when it is relative.
 pub fn path(text: &str, base: &std::path::Path) -> Result<PathBuf, Wrong> {
     if text.is_empty() || text.contains(['\0', '\n']) {
-        return wrong("this is no path of a file", "write the path of the file that holds the credential");
+        return wrong(
+            "this is no path of a file",
+            "write the path of the file that holds the credential",
+        );
     }
     Ok(base.join(text))
 }
@@ -304,12 +352,27 @@ mod tests {
     #[test]
     fn sockets_in_every_way_people_write_them() {
         for text in ["192.0.2.1", "192.0.2.1:4342"] {
-            assert_eq!(socket(text).map(|s| s.to_string()).as_deref(), Ok("192.0.2.1:4342"), "{text}");
+            assert_eq!(
+                socket(text).map(|s| s.to_string()).as_deref(),
+                Ok("192.0.2.1:4342"),
+                "{text}"
+            );
         }
         for text in ["2001:db8::1", "[2001:db8::1]", "[2001:db8::1]:4342"] {
-            assert_eq!(socket(text).map(|s| s.to_string()).as_deref(), Ok("[2001:db8::1]:4342"), "{text}");
+            assert_eq!(
+                socket(text).map(|s| s.to_string()).as_deref(),
+                Ok("[2001:db8::1]:4342"),
+                "{text}"
+            );
         }
-        for text in ["ms.example", "192.0.2.1:0", "192.0.2.1:99999", "224.0.0.1", "ff02::1", ""] {
+        for text in [
+            "ms.example",
+            "192.0.2.1:0",
+            "192.0.2.1:99999",
+            "224.0.0.1",
+            "ff02::1",
+            "",
+        ] {
             assert!(socket(text).is_err(), "{text}");
         }
     }
@@ -321,7 +384,10 @@ mod tests {
         assert!(prefix("10.7.1.1").unwrap_err().help.contains("10.7.1.1/32"));
         assert!(prefix("10.7.1.0/33").unwrap_err().help.contains("32"));
         assert!(prefix("plant").unwrap_err().message.contains("no prefix"));
-        assert_eq!(eid_prefix("[7]fd07::/16").map(|p| p.to_string()).as_deref(), Ok("[7]fd07::/16"));
+        assert_eq!(
+            eid_prefix("[7]fd07::/16").map(|p| p.to_string()).as_deref(),
+            Ok("[7]fd07::/16")
+        );
         assert!(eid_prefix("[16777215]fd07::/16").is_err());
         assert!(eid_prefix("[x]fd07::/16").is_err());
     }
@@ -331,7 +397,14 @@ mod tests {
         assert_eq!(mac("02:00:00:00:00:0a"), Ok([2, 0, 0, 0, 0, 10]));
         assert_eq!(mac("02-00-00-00-00-0A"), Ok([2, 0, 0, 0, 0, 10]));
         assert!(mac("01:00:5e:00:00:01").unwrap_err().help.contains("02:00:5e:00:00:01"));
-        for text in ["", "02:00:00:00:00", "02:00:00:00:00:0a:0b", "2:0:0:0:0:a", "00:00:00:00:00:00", "02:00:00:00:00:0g"] {
+        for text in [
+            "",
+            "02:00:00:00:00",
+            "02:00:00:00:00:0a:0b",
+            "2:0:0:0:0:a",
+            "00:00:00:00:00:00",
+            "02:00:00:00:00:0g",
+        ] {
             assert!(mac(text).is_err(), "{text}");
         }
     }
