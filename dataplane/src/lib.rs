@@ -3,6 +3,8 @@
 //! No async, no configuration files, no policy about *what* should be connected: all of that arrives as
 //! [`control::Change`]s. Read `pipeline.rs` first, then `docs/packet-path.md`.
 
+#![deny(unsafe_code)]
+
 pub mod binding;
 pub mod buffer;
 pub mod bytes;
