@@ -59,12 +59,36 @@ fn figures() {
         for (from, to, eid) in [(&a, &b, EID4[1]), (&a, &b, EID6[1]), (&b, &a, EID4[0])] {
             println!("{by:?} to {eid}: {:.2} Gbit/s", iperf(from, to, eid, seconds, &[]));
         }
-        let udp = iperf(&a, &b, EID4[1], seconds, &["-u", "-b", "0", "-l", "64"]);
-        println!("{by:?} UDP of 64 B: {:.3} Mpps", udp * 1e3 / 8.0 / 64.0);
         for node in &nodes {
             let stat = fs::read_to_string(format!("/proc/{}/stat", node.path.pid())).unwrap();
             let times: Vec<&str> = stat.split(' ').skip(13).take(2).collect();
             println!("node {}: user and system time in 10 ms: {times:?}", node.index);
+        }
+    }
+}
+
+/// Figures for small packets, likewise.
+#[test]
+#[ignore = "figures, nothing asserted"]
+fn figures_of_small_packets() {
+    let seconds = std::env::var("WEFT_SECONDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(3);
+    for by in [By::Tap, By::Veth] {
+        let mut lab = Lab::new();
+        let mut nodes = two_nodes(&mut lab, by, &RLOC4);
+        let [a, b] = nodes.each_ref().map(|node| node.guest.clone());
+        let [under_a, under_b] = lab.underlay_hosts();
+        let more = ["-u", "-b", "0", "-l", "64"];
+        let millions = |gigabits: f64| gigabits * 1e3 / 8.0 / 64.0;
+        println!(
+            "underlay: {:.3} Mpps",
+            millions(iperf(&under_a, &under_b, RLOC4[1], seconds, &more))
+        );
+        println!("{by:?}: {:.3} Mpps", millions(iperf(&a, &b, EID4[1], seconds, &more)));
+        for node in &mut nodes {
+            println!("node {}: {:?}", node.index, node.control.counters());
         }
     }
 }

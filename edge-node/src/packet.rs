@@ -102,3 +102,47 @@ impl fmt::Display for Probe {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use etherparse::{LaxSlicedPacket, TransportSlice};
+
+    use super::*;
+
+    fn probe(source: &str, destination: &str, service: &str, size: Option<u16>) -> Result<Probe, (String, String)> {
+        let address = |text: &str| text.parse().expect("an address");
+        Probe::new(address(source), address(destination), service, size)
+    }
+
+    #[test]
+    fn frames_are_what_a_guest_would_send() {
+        for (source, destination) in [("10.7.1.10", "10.7.2.10"), ("fd07::a", "fd07::b")] {
+            for service in ["icmp", "tcp/443", "udp/53", "protocol/47"] {
+                let probe = probe(source, destination, service, None).expect("a probe");
+                let frame = probe.frame([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+                assert_eq!(&frame[..6], &[2, 0, 0, 0, 0, 2]);
+                let sliced = LaxSlicedPacket::from_ethernet(&frame).expect("a frame");
+                assert!(sliced.stop_err.is_none(), "{service}: {:?}", sliced.stop_err);
+                match (service, sliced.transport) {
+                    ("tcp/443", Some(TransportSlice::Tcp(tcp))) => assert!(tcp.syn() && tcp.destination_port() == 443),
+                    ("udp/53", Some(TransportSlice::Udp(udp))) => assert_eq!(udp.destination_port(), 53),
+                    ("icmp", Some(TransportSlice::Icmpv4(_) | TransportSlice::Icmpv6(_))) | ("protocol/47", None) => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_size_is_that_of_the_ip_packet() {
+        for service in ["icmp", "udp/53", "protocol/47"] {
+            assert_eq!(probe("fd07::a", "fd07::b", service, Some(1400)).expect("a probe").packet().len(), 1400);
+        }
+    }
+
+    #[test]
+    fn families_and_services_are_checked() {
+        assert!(probe("10.7.1.10", "fd07::b", "icmp", None).is_err());
+        assert!(probe("fd07::a", "fd07::b", "sctp/1", None).is_err());
+    }
+}

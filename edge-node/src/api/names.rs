@@ -154,3 +154,97 @@ fn unknown_network(intent: &Intent, name: &str) -> Unknown {
     let help = crate::nearest::suggestion(name, intent.networks.keys().map(String::as_str));
     (format!("there is no network `{name}` on this node"), help)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{read, validate};
+
+    const TWO: &str = r#"
+apiVersion: weft.dev/v1
+kind: Node
+metadata: {name: site-a}
+spec:
+  uplinks: [{interface: wan0}]
+---
+apiVersion: weft.dev/v1
+kind: Network
+metadata: {name: plant}
+spec:
+  mesh: {instanceId: 7, encryption: none, prefixes: ["fd07::/16"], nodeAddresses: ["fd07::a:1"]}
+  names: {guest-b: ["fd07::b"]}
+---
+apiVersion: weft.dev/v1
+kind: Network
+metadata: {name: office}
+spec:
+  mesh: {instanceId: 8, encryption: none, prefixes: ["fd07::/16"]}
+  names: {printer: ["fd07::99"]}
+---
+apiVersion: weft.dev/v1
+kind: Guest
+metadata: {name: guest-a}
+spec:
+  nics:
+    - {name: eth0, network: plant, attach: {tap: {interface: t0}}, addresses: ["fd07::a"]}
+    - {name: eth1, network: office, attach: {tap: {interface: t1}}, addresses: ["fd07::a"]}
+"#;
+
+    fn intent() -> Intent {
+        let source = read::Source { name: "node.yaml".into(), base: "/".into(), text: TWO.into() };
+        validate::intent(&read::parse(&[source]).expect("YAML")).expect("an intent")
+    }
+
+    fn found(text: &str, network: Option<&str>) -> Result<(String, String), String> {
+        destination(&intent(), text, network)
+            .map(|(network, address)| (network, address.to_string()))
+            .map_err(|(message, _)| message)
+    }
+
+    fn at(network: &str, address: &str) -> Result<(String, String), String> {
+        Ok((network.to_owned(), address.to_owned()))
+    }
+
+    #[test]
+    fn names_lead_to_a_network_and_an_address() {
+        assert_eq!(found("guest-b", None), at("plant", "fd07::b"));
+        assert_eq!(found("guest-b.plant.weft", None), at("plant", "fd07::b"));
+        assert_eq!(found("site-a", None), at("plant", "fd07::a:1"));
+        assert_eq!(found("printer", None), at("office", "fd07::99"));
+    }
+
+    #[test]
+    fn what_is_in_two_tenants_has_to_be_said_more_exactly() {
+        assert!(found("guest-a", None).expect_err("two").contains("more than one"));
+        assert_eq!(found("guest-a", Some("office")), at("office", "fd07::a"));
+        assert!(found("fd07::5", None).expect_err("two").contains("more than one"));
+        assert_eq!(found("[8]fd07::5", None), at("office", "fd07::5"));
+        assert_eq!(found("fd07::5", Some("plant")), at("plant", "fd07::5"));
+    }
+
+    #[test]
+    fn what_is_nowhere_is_told() {
+        assert!(found("nobody", None).is_err());
+        assert!(found("guest-b", Some("plnt")).expect_err("no network").contains("plnt"));
+        assert!(found("[9]fd07::5", None).is_err());
+        assert!(found("192.0.2.1", None).is_err());
+    }
+
+    #[test]
+    fn a_look_up_may_be_for_any_tenant() {
+        let eid = |text: &str, network| lookup(&intent(), text, network).map(|eid| eid.to_string());
+        assert_eq!(eid("[9]fd09::1", None).as_deref(), Ok("[9]fd09::1"));
+        assert_eq!(eid("guest-b", None).as_deref(), Ok("[7]fd07::b"));
+        assert!(eid("fd07::5", None).is_err());
+        assert_eq!(eid("fd07::5", Some("office")).as_deref(), Ok("[8]fd07::5"));
+    }
+
+    #[test]
+    fn a_nic_is_named_where_there_are_several() {
+        let intent = intent();
+        assert!(nic(&intent, "guest-a", None).is_err());
+        assert_eq!(nic(&intent, "guest-a/eth1", None).expect("there").1.network, "office");
+        assert_eq!(nic(&intent, "guest-a", Some("eth0")).expect("there").1.network, "plant");
+        assert!(nic(&intent, "guest-x", None).expect_err("none").1.contains("guest-a"));
+    }
+}

@@ -158,3 +158,78 @@ pub fn run(work: impl Future<Output = Result<ExitCode, ClientError>>, format: Fo
         Err(error) => ClientError::Broken(format!("no runtime: {error}")).print(format),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::{
+        api::{self, Request as Asked},
+        up::status::Status,
+    };
+
+    /// A node that says its status and refuses everything else.
+    fn node(directory: &Path) -> Client {
+        let (requests, mut receiver) = mpsc::channel(4);
+        let socket = directory.join("api.sock");
+        api::serve(&socket, requests).expect("listening");
+        tokio::spawn(async move {
+            while let Some(request) = receiver.recv().await {
+                match request {
+                    Asked::Status(answer) => {
+                        let _ = answer.send(Status { generation: 7, ..Status::default() });
+                    }
+                    Asked::Apply(_, answer) => {
+                        let _ = answer.send(Err(Report::from(IntentError::whole("node.yaml", "no", "yes"))));
+                    }
+                    _ => {}
+                }
+            }
+        });
+        Client { socket }
+    }
+
+    #[tokio::test]
+    async fn answers_and_refusals_come_back_as_they_were_given() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let client = node(directory.path());
+        let status: Status = client.get("/v1/status").await.expect("an answer");
+        assert_eq!(status.generation, 7);
+        let refused = client.post::<api::Applied>("/v1/apply", &Vec::<crate::read::Source>::new()).await;
+        let Err(ClientError::Refused(report)) = refused else { panic!("{refused:?}") };
+        assert_eq!(report.0[0].message, "no");
+        let broken = client.get::<Status>("/v1/nonsense").await;
+        assert!(matches!(broken, Err(ClientError::Broken(_))), "{broken:?}");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_never_answered_is_told_apart() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let client = node(directory.path());
+        // The node drops what it does not know, as one that stops does.
+        let Err(ClientError::Refused(report)) = client.get::<serde_json::Value>("/v1/objects").await else {
+            panic!("it was answered")
+        };
+        assert!(report.0[0].message.contains("stopping"));
+    }
+
+    #[tokio::test]
+    async fn only_the_owner_may_use_the_socket() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let client = node(directory.path());
+        let mode = std::fs::metadata(&client.socket).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_does_not_run_is_told_with_the_remedy() {
+        let client = Client { socket: "/no/such/api.sock".into() };
+        let error = client.get::<Status>("/v1/status").await.expect_err("nobody is there");
+        let report = error.report();
+        assert!(report.0[0].message.contains("/no/such/api.sock"));
+        assert!(report.0[0].help.contains("weft up"));
+    }
+}

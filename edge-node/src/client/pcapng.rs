@@ -113,3 +113,69 @@ fn write_block(sink: &mut impl Write, kind: u32, body: &[u8]) -> io::Result<()> 
     sink.write_all(body)?;
     sink.write_all(&total)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(interface: &str, outbound: bool, bytes: &[u8]) -> CapturedPacket {
+        CapturedPacket {
+            time_ns: 0x0001_0203_0405_0607,
+            interface: interface.into(),
+            outbound,
+            verdict: "drop.policy".into(),
+            length: 1500,
+            ethernet: true,
+            bytes: bytes.to_vec(),
+        }
+    }
+
+    /// Type and body of each block; panics when lengths do not agree.
+    fn blocks(mut bytes: &[u8]) -> Vec<(u32, Vec<u8>)> {
+        let mut all = Vec::new();
+        let number = |bytes: &[u8]| u32::from_le_bytes(bytes[..4].try_into().expect("four bytes"));
+        while !bytes.is_empty() {
+            let total = number(&bytes[4..]) as usize;
+            assert_eq!(total % 4, 0);
+            assert_eq!(number(&bytes[total - 4..]) as usize, total);
+            all.push((number(bytes), bytes[8..total - 4].to_vec()));
+            bytes = &bytes[total..];
+        }
+        all
+    }
+
+    #[test]
+    fn each_interface_is_told_once_before_its_first_packet() {
+        let mut file = Vec::new();
+        let mut writer = Writer::new(&mut file, 256).expect("begun");
+        for (interface, outbound) in [("guest-a/eth0", true), ("wan0", false), ("guest-a/eth0", false)] {
+            writer.packet(&packet(interface, outbound, &[1, 2, 3, 4, 5])).expect("written");
+        }
+        let blocks = blocks(&file);
+        let kinds: Vec<u32> = blocks.iter().map(|(kind, _)| *kind).collect();
+        assert_eq!(kinds, [SECTION, INTERFACE, PACKET, INTERFACE, PACKET, PACKET]);
+        let numbers: Vec<u8> = blocks.iter().filter(|(kind, _)| *kind == PACKET).map(|(_, body)| body[0]).collect();
+        assert_eq!(numbers, [0, 1, 0]);
+    }
+
+    #[test]
+    fn bytes_of_a_packet_block() {
+        let mut file = Vec::new();
+        Writer::new(&mut file, 256).expect("begun").packet(&packet("wan0", false, &[1, 2, 3, 4, 5])).expect("written");
+        let (_, body) = blocks(&file).pop().expect("a packet");
+        let expected: Vec<u8> = [
+            &0_u32.to_le_bytes()[..],
+            &0x0001_0203_u32.to_le_bytes(),
+            &0x0405_0607_u32.to_le_bytes(),
+            &5_u32.to_le_bytes(),
+            &1500_u32.to_le_bytes(),
+            &[1, 2, 3, 4, 5, 0, 0, 0],
+            &[1, 0, 11, 0],
+            b"drop.policy\0",
+            &[2, 0, 4, 0, 2, 0, 0, 0],
+            &[0, 0, 0, 0],
+        ]
+        .concat();
+        assert_eq!(body, expected);
+    }
+}

@@ -61,3 +61,16 @@ pub fn seconds(value: f64) -> String {
 pub fn or_dash(value: Option<String>) -> String {
     value.unwrap_or_else(|| "-".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_short() {
+        assert_eq!(seconds(0.25), "0.2 s");
+        assert_eq!(seconds(59.6), "60 s");
+        assert_eq!(seconds(600.0), "10 min");
+        assert_eq!(seconds(86_400.0), "24 h");
+    }
+}

@@ -258,3 +258,132 @@ fn port(guest: &str, nic: &intent::Nic, network: &intent::Network, underlay: u32
         host_name: guest.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{read, up::uplinks::Interface, validate};
+
+    const NODE: &str = r#"
+apiVersion: weft.dev/v1
+kind: Node
+metadata: {name: site-a}
+spec:
+  uplinks: [{interface: wan0, sourcePorts: 2}, {interface: wan1}]
+---
+apiVersion: weft.dev/v1
+kind: Network
+metadata: {name: plant}
+spec:
+  mesh: {instanceId: 7, encryption: none, prefixes: ["fd07::/16", "10.7.0.0/16"], nodeAddresses: ["fd07::a:1"]}
+  ipv4: {prefix: 10.7.0.0/16, gateway: 10.7.0.1, slice: 10.7.1.0/24}
+  names: {guest-b: ["fd07::b"]}
+---
+apiVersion: weft.dev/v1
+kind: Guest
+metadata: {name: guest-a}
+spec:
+  nics:
+    - {name: eth0, network: plant, attach: {tap: {interface: tapa}}, addresses: ["fd07::a", "10.7.1.10"]}
+"#;
+
+    fn intent() -> Intent {
+        let source = read::Source { name: "node.yaml".into(), base: "/".into(), text: NODE.into() };
+        let documents = read::parse(&[source]).expect("YAML");
+        validate::intent(&documents).expect("an intent")
+    }
+
+    fn interface(mtu: u32, addresses: &[&str]) -> Interface {
+        let addresses = addresses.iter().map(|text| text.parse().expect("an address")).collect();
+        Interface { index: 2, mtu, running: true, addresses }
+    }
+
+    fn interfaces() -> Interfaces {
+        Interfaces::from([
+            ("wan0".to_owned(), interface(1500, &["192.0.2.1", "2001:db8::1"])),
+            ("wan1".to_owned(), interface(1400, &["198.51.100.1"])),
+        ])
+    }
+
+    fn kinds(changes: &[Change]) -> Vec<&'static str> {
+        let kind = |change: &Change| match change {
+            Change::PutNetwork(_) => "network",
+            Change::PutUplink(_) => "uplink",
+            Change::PutPolicy(_) => "policy",
+            Change::PutPort(_) => "port",
+            Change::RemovePort(_) => "no port",
+            Change::RemoveUplink(_) => "no uplink",
+            Change::RemoveNetwork(_) => "no network",
+            Change::PutLocalExit(_) => "exit",
+            Change::RemoveLocalExit => "no exit",
+            _ => "other",
+        };
+        changes.iter().map(kind).collect()
+    }
+
+    #[test]
+    fn what_is_referred_to_comes_first_and_goes_last() {
+        let all = Desired::new(&intent(), &interfaces());
+        let nothing = Desired::default();
+        assert_eq!(kinds(&all.changes_from(&nothing)), ["network", "uplink", "uplink", "policy", "port"]);
+        assert_eq!(kinds(&nothing.changes_from(&all)), ["no port", "no uplink", "no uplink", "no network"]);
+        assert_eq!(all.changes_from(&all), Vec::new());
+    }
+
+    #[test]
+    fn one_change_costs_one_change() {
+        let before = Desired::new(&intent(), &interfaces());
+        let mut later = interfaces();
+        later.insert("wan0".to_owned(), interface(1500, &["192.0.2.1"]));
+        let after = Desired::new(&intent(), &later);
+        assert_eq!(kinds(&after.changes_from(&before)), ["uplink"]);
+    }
+
+    #[test]
+    fn an_uplink_without_link_or_address_is_none() {
+        let mut later = interfaces();
+        later.insert("wan0".to_owned(), Interface { running: false, ..interface(1500, &["192.0.2.1"]) });
+        later.insert("wan1".to_owned(), interface(1500, &[]));
+        assert!(Desired::new(&intent(), &later).uplinks.is_empty());
+        assert!(Desired::new(&intent(), &Interfaces::new()).uplinks.is_empty());
+    }
+
+    #[test]
+    fn guests_fit_the_smallest_uplink_in_any_dress() {
+        let desired = Desired::new(&intent(), &interfaces());
+        let port = desired.ports.values().next().expect("a port");
+        assert_eq!(u32::from(port.gateway.mtu), 1400 - OVERHEAD - RESERVE);
+        let mut network = intent().networks.remove("plant").expect("a mesh");
+        assert_eq!(guest_mtu(&network, 1300), 1280, "never below what IPv6 needs");
+        assert_eq!(guest_mtu(&network, 1_000_000), u16::MAX);
+        network.mtu = Some(1333);
+        assert_eq!(guest_mtu(&network, 1500), 1333, "the operator knows better");
+    }
+
+    #[test]
+    fn guests_the_node_and_others_have_names() {
+        let desired = Desired::new(&intent(), &interfaces());
+        let network = desired.networks.values().next().expect("a network");
+        let names: Vec<&str> = network.names.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["guest-a.plant.weft", "guest-b.plant.weft", "site-a.plant.weft"]);
+    }
+
+    #[test]
+    fn the_gateway_is_the_same_on_every_node() {
+        let desired = Desired::new(&intent(), &interfaces());
+        let port = desired.ports.values().next().expect("a port");
+        assert_eq!(port.gateway.mac, GATEWAY_MAC);
+        assert_eq!(port.gateway.ipv6, GATEWAY_V6);
+        assert_eq!(port.gateway.ipv4.map(|(address, _)| address.to_string()).as_deref(), Some("10.7.0.1"));
+        assert_eq!(port.name, "guest-a/eth0");
+    }
+
+    #[test]
+    fn what_was_closed_is_opened_again() {
+        let all = Desired::new(&intent(), &interfaces());
+        let mut before = all.clone();
+        let port = *before.ports.keys().next().expect("a port");
+        before.forget(&[Change::RemovePort(port)]);
+        assert_eq!(kinds(&all.changes_from(&before)), ["port"]);
+    }
+}

@@ -36,7 +36,14 @@ mod uplinks;
 use std::{
     fs,
     io::{self, IsTerminal as _},
-    os::unix::fs::PermissionsExt,
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::{
+            ffi::OsStrExt as _,
+            fs::PermissionsExt as _,
+            net::{SocketAddr, UnixDatagram},
+        },
+    },
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -136,10 +143,23 @@ async fn serve(sources: &[read::Source], directories: &Directories) -> Result<()
     let api = api::serve(&socket, requests)
         .map_err(|error| machine(&format!("cannot listen on {}", socket.display()), &error))?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), api = %socket.display(), "up");
+    tell_systemd("READY=1");
     node.run(receiver, stop).await;
     api.abort();
     let _ = fs::remove_file(&socket);
     Ok(())
+}
+
+/// Says how we are to whoever started us, when that is systemd (sd_notify(3)).
+fn tell_systemd(state: &str) {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let sent = UnixDatagram::unbound().and_then(|socket| match path.as_bytes().strip_prefix(b"@") {
+        Some(name) => socket.send_to_addr(state.as_bytes(), &SocketAddr::from_abstract_name(name)?),
+        None => socket.send_to(state.as_bytes(), &path),
+    });
+    if let Err(error) = sent {
+        tracing::warn!(%error, "systemd was not told");
+    }
 }
 
 fn private(directory: &Path) -> io::Result<()> {

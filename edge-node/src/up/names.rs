@@ -31,3 +31,28 @@ fn number(parts: &[&str]) -> u32 {
 pub fn nic(guest: &str, nic: &str) -> String {
     format!("{guest}/{nic}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_the_same_after_a_restart() {
+        assert_eq!(port("guest-a", "eth0"), PortId(1_938_022_325));
+        assert_eq!(port("guest-a", "eth0"), port("guest-a", "eth0"));
+        assert_eq!(nic("guest-a", "eth0"), "guest-a/eth0");
+    }
+
+    #[test]
+    fn names_that_run_together_differ() {
+        assert_ne!(port("a", "bc"), port("ab", "c"));
+        assert_ne!(port("a", "b").0, uplink("a").0);
+    }
+
+    #[test]
+    fn the_highest_network_numbers_stay_free() {
+        for name in ["plant", "lan", "a", "b", "c", "d", "e", "f"] {
+            assert!(network(name).0 <= 0x7fff_ffff);
+        }
+    }
+}

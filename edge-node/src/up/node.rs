@@ -240,7 +240,7 @@ impl Node {
         }
     }
 
-    fn greet(&mut self, hello: &dataplane::control::Hello, starts: u64) {
+    pub(super) fn greet(&mut self, hello: &dataplane::control::Hello, starts: u64) {
         self.connected = true;
         self.packet_path.pid = Some(hello.pid);
         self.packet_path.since = Some(Instant::now());

@@ -385,3 +385,133 @@ async fn greet(link: &mut AsyncFd<Link>) -> io::Result<(Hello, Vec<(Held, Vec<Ow
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use dataplane::{
+        control::{Attachment, GatewayConfig, Generation, NetworkConfig, NetworkId, NetworkKind, PortConfig, PortId},
+        worker::{BurstLoop, Ending},
+    };
+
+    use super::*;
+
+    /// A packet path on a thread, listening where the process would.
+    fn running(socket: &std::path::Path) -> thread::JoinHandle<io::Result<Ending>> {
+        let listener = link::listen(socket).expect("listening");
+        let owner = rustix::process::geteuid().as_raw();
+        thread::spawn(move || BurstLoop::listening(listener, owner)?.run())
+    }
+
+    fn network(id: u32) -> Change {
+        Change::PutNetwork(NetworkConfig {
+            id: NetworkId(id),
+            name: format!("network-{id}"),
+            kind: NetworkKind::Local { nat44: true, nat66: false },
+            names: Vec::new(),
+            domain: "lan.weft".into(),
+            host_addresses: Vec::new(),
+        })
+    }
+
+    fn port_without_descriptor() -> Change {
+        Change::PutPort(PortConfig {
+            id: PortId(1),
+            name: "guest-a/eth0".into(),
+            network: NetworkId(1),
+            attachment: Attachment::Tap { interface: "tapa".into(), vnet_header: 10 },
+            mac: [2, 0, 0, 0, 0, 1],
+            addresses: Vec::new(),
+            routed: Vec::new(),
+            gateway: GatewayConfig {
+                mac: [2, 0, 0, 0, 0, 2],
+                ipv4: None,
+                ipv6: std::net::Ipv6Addr::LOCALHOST,
+                mtu: 1400,
+                lease: Duration::from_secs(60),
+                dns_upstream: Vec::new(),
+            },
+            host_name: "guest-a".into(),
+        })
+    }
+
+    fn bare(changes: Vec<Change>) -> Vec<Carried> {
+        changes.into_iter().map(|change| (change, Vec::new())).collect()
+    }
+
+    async fn connected(events: &mut mpsc::Receiver<FromPackets>) -> (Box<Hello>, u64) {
+        match events.recv().await {
+            Some(FromPackets::Connected { hello, starts, .. }) => (hello, starts),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_packet_path_that_runs_is_adopted_told_and_asked() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let socket = directory.path().join("dataplane.sock");
+        let path = running(&socket);
+        let (packets, mut events) = Packets::start(socket);
+        let (hello, starts) = connected(&mut events).await;
+        assert_eq!((hello.generation, starts), (Generation(0), 0), "adopted, not started");
+
+        let changes = vec![Change::Resync, network(1), Change::Commit(Generation(3))];
+        assert_eq!(packets.apply(bare(changes)).await, Ok(()));
+        let refused = packets.apply(bare(vec![network(2), port_without_descriptor(), network(3)])).await;
+        let [reason] = refused.expect_err("no descriptor").try_into().expect("one refusal");
+        assert!(reason.contains("guest-a/eth0"), "{reason}");
+        assert!(matches!(packets.ask(Query::Counters).await, Answer::Counters(_)));
+
+        packets.quit().await;
+        assert_eq!(path.join().expect("no panic").expect("no error"), Ending::Told);
+    }
+
+    #[tokio::test]
+    async fn a_packet_path_outlives_control_and_says_what_it_holds() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let socket = directory.path().join("dataplane.sock");
+        let path = running(&socket);
+        let (packets, mut events) = Packets::start(socket.clone());
+        connected(&mut events).await;
+        let changes = vec![Change::Resync, network(1), Change::Commit(Generation(3))];
+        assert_eq!(packets.apply(bare(changes)).await, Ok(()));
+        drop((packets, events));
+
+        let (packets, mut events) = Packets::start(socket);
+        let (hello, _) = connected(&mut events).await;
+        assert_eq!(hello.generation, Generation(3));
+        packets.quit().await;
+        assert_eq!(path.join().expect("no panic").expect("no error"), Ending::Told);
+    }
+
+    #[tokio::test]
+    async fn events_that_nobody_takes_hold_nothing_up() {
+        let (events, receiver) = mpsc::channel(1);
+        let (_sender, requests) = mpsc::unbounded_channel();
+        let supervisor = Supervisor { socket: PathBuf::new(), requests, events, starts: 0, child: None };
+        let mut waiting = Waiting::default();
+        for _ in 0..5 {
+            supervisor.hear(Up::Event(Event::TrafficSent(Vec::new())), &mut waiting);
+        }
+        assert_eq!(waiting.events_dropped, 4);
+        drop(receiver);
+    }
+
+    #[tokio::test]
+    async fn acknowledgements_are_told_apart() {
+        let (events, _receiver) = mpsc::channel(1);
+        let (_sender, requests) = mpsc::unbounded_channel();
+        let supervisor = Supervisor { socket: PathBuf::new(), requests, events, starts: 0, child: None };
+        let mut waiting = Waiting::default();
+        let (first, first_answer) = oneshot::channel();
+        let (second, second_answer) = oneshot::channel();
+        waiting.applies.push(Apply { last: 2, refusals: Vec::new(), answer: first });
+        waiting.applies.push(Apply { last: 3, refusals: Vec::new(), answer: second });
+        supervisor.hear(Up::Ack(1, Err("no".into())), &mut waiting);
+        supervisor.hear(Up::Ack(2, Ok(())), &mut waiting);
+        supervisor.hear(Up::Ack(3, Ok(())), &mut waiting);
+        assert_eq!(first_answer.await, Ok(Err(vec!["no".to_owned()])));
+        assert_eq!(second_answer.await, Ok(Ok(())));
+    }
+}

@@ -106,3 +106,72 @@ fn raw(path: &PathBuf) -> Result<Vec<u8>, (String, String)> {
     let shown = path.display();
     fs::read(path).map_err(|error| (format!("{shown} cannot be read: {error}"), "check the path".to_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn intent(path: &Path) -> Intent {
+        let mut intent = Intent::default();
+        intent.secrets.insert("key".into(), SecretSource::File(path.to_owned()));
+        intent
+    }
+
+    fn written(bytes: &[u8], mode: u32) -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("site.key");
+        fs::write(&path, bytes).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("mode set");
+        (directory, path)
+    }
+
+    #[test]
+    fn the_trailing_newline_is_no_part_of_the_secret() {
+        for bytes in [&b"s3cret"[..], b"s3cret\n", b"s3cret\r\n"] {
+            let (_directory, path) = written(bytes, 0o600);
+            let (secrets, unavailable) = load(&intent(&path));
+            assert_eq!(unavailable, Vec::new());
+            assert_eq!(secrets["key"].expose(), b"s3cret");
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_may_read_is_refused_with_the_remedy() {
+        for mode in [0o640, 0o604, 0o644, 0o660] {
+            let (_directory, path) = written(b"s3cret", mode);
+            let (secrets, unavailable) = load(&intent(&path));
+            assert!(secrets.is_empty());
+            let [(name, message, help)] = unavailable.as_slice() else { panic!("{unavailable:?}") };
+            assert_eq!(name, "key");
+            assert!(message.contains(&format!("{mode:04o}")), "{message}");
+            assert_eq!(*help, format!("run `chmod 600 {}`", path.display()));
+        }
+    }
+
+    #[test]
+    fn nothing_empty_missing_or_endless_is_a_secret() {
+        let (_directory, path) = written(b"\n", 0o600);
+        assert_eq!(load(&intent(&path)).1.len(), 1);
+        let (_directory, path) = written(&[b'x'; LIMIT + 1], 0o600);
+        assert_eq!(load(&intent(&path)).1.len(), 1);
+        assert_eq!(load(&intent(Path::new("/no/such/file"))).1.len(), 1);
+    }
+
+    #[test]
+    fn one_that_cannot_be_had_does_not_take_the_others_along() {
+        let (_directory, path) = written(b"s3cret", 0o600);
+        let mut intent = intent(&path);
+        intent.secrets.insert("other".into(), SecretSource::Environment("WEFT_TEST_IS_NOT_SET".into()));
+        let (secrets, unavailable) = load(&intent);
+        assert_eq!((secrets.len(), unavailable.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_credential_does_not_show_itself() {
+        let (_directory, path) = written(b"s3cret", 0o400);
+        let shown = format!("{:?}", load(&intent(&path)));
+        assert!(!shown.contains("s3cret") && !shown.contains("115"), "{shown}");
+    }
+}

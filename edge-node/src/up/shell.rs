@@ -226,3 +226,76 @@ pub fn xtr_id(state: &Path) -> io::Result<XtrId> {
     store::replace(&file, &id)?;
     Ok(XtrId(id))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        Config {
+            xtr_id: XtrId([7; 16]),
+            site_id: lisp::SiteId(1),
+            map_servers: Vec::new(),
+            locators: Vec::new(),
+            timers: xtr::Timers::default(),
+            limits: xtr::Limits::default(),
+        }
+    }
+
+    /// A Map-Server, a locator and something to register: the machine has to send a Map-Register with a nonce.
+    fn busy() -> Config {
+        let mut config = config();
+        config.map_servers.push(xtr::MapServerPeer {
+            address: "127.0.0.1:9".parse().expect("an address"),
+            key_id: 1,
+            secret: xtr::Secret::new("s3cret"),
+            algorithm: lisp::wire::AuthAlgorithm::HmacSha256_128HkdfSha256,
+            proxy_reply: false,
+            want_map_notify: true,
+        });
+        config.locators.push(lisp::Locator::new(lisp::Rloc::new("127.0.0.1".parse().expect("an address")), 1, 100));
+        config
+    }
+
+    fn stored(state: &Path) -> Option<u64> {
+        fs::read_to_string(state.join("nonce")).ok().map(|text| text.parse().expect("a number"))
+    }
+
+    #[test]
+    fn nonces_are_stored_before_they_are_used_and_never_used_again() {
+        let state = tempfile::tempdir().expect("a directory");
+        let register = |shell: &mut Shell| {
+            shell.command(Command::Configure(busy()));
+            let prefix = "[7]fd07::1/128".parse().expect("a prefix");
+            shell.command(Command::SetDatabase(vec![xtr::DatabaseMapping::new(prefix)]));
+            // No socket listens, so that nothing leaves; what matters is on the disk by then.
+            shell.flush();
+        };
+        let (mut shell, _datagrams) = Shell::new(config(), state.path()).expect("a shell");
+        register(&mut shell);
+        let first = stored(state.path()).expect("a nonce is stored");
+        // The clock went back a century.
+        let far = first + 3_000_000_000_000_000_000;
+        store::replace(&state.path().join("nonce"), far.to_string().as_bytes()).expect("written");
+        let (mut shell, _datagrams) = Shell::new(config(), state.path()).expect("a shell");
+        register(&mut shell);
+        assert!(stored(state.path()) > Some(far));
+    }
+
+    #[test]
+    fn a_broken_nonce_file_is_an_error_with_its_name() {
+        let state = tempfile::tempdir().expect("a directory");
+        fs::write(state.path().join("nonce"), "seven").expect("written");
+        let error = Shell::new(config(), state.path()).expect_err("broken").to_string();
+        assert!(error.contains("nonce") && error.contains("no number"), "{error}");
+    }
+
+    #[test]
+    fn the_name_of_the_xtr_stays() {
+        let state = tempfile::tempdir().expect("a directory");
+        let first = xtr_id(state.path()).expect("made");
+        assert_eq!(xtr_id(state.path()).expect("kept"), first);
+        let other = tempfile::tempdir().expect("a directory");
+        assert_ne!(xtr_id(other.path()).expect("made"), first);
+    }
+}

@@ -369,3 +369,48 @@ fn numbers(value: &serde_json::Value) -> BTreeMap<String, u64> {
         .filter_map(|(name, value)| Some((name.replace('_', "-"), value.as_u64().filter(|value| *value > 0)?)))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn up_means_heard_of_lately() {
+        let ago = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!(reachability(Reachability::Up, ago(0)), (true, "up"));
+        assert_eq!(reachability(Reachability::Up, ago(3)), (true, "up"));
+        assert_eq!(reachability(Reachability::Up, ago(4)), (false, "idle"));
+        assert_eq!(reachability(Reachability::Up, None), (false, "idle"));
+        assert_eq!(reachability(Reachability::Unknown, None), (false, "unknown"));
+        assert_eq!(reachability(Reachability::Down, ago(1)), (false, "down"));
+        assert_eq!(reachability(Reachability::NoUplink, None), (false, "no-uplink"));
+    }
+
+    #[test]
+    fn counters_are_words_without_zeros() {
+        let counters = serde_json::json!({"map_register_sent": 3, "smr_sent": 0, "text": "x"});
+        assert_eq!(numbers(&counters), BTreeMap::from([("map-register-sent".to_owned(), 3)]));
+    }
+
+    #[test]
+    fn a_mesh_in_clear_and_a_network_without_policy_are_warned_about() {
+        let mut intent = Intent::default();
+        let mesh = crate::intent::Mesh {
+            instance_id: lisp::InstanceId::DEFAULT,
+            encryption: Encryption::None,
+            prefixes: Vec::new(),
+            node_addresses: Vec::new(),
+        };
+        let network = crate::intent::Network {
+            kind: NetworkKind::Mesh(mesh),
+            domain: "plant.weft".into(),
+            names: BTreeMap::new(),
+            mtu: None,
+            ipv4: None,
+        };
+        intent.networks.insert("plant".into(), network);
+        let warnings = warnings(&intent);
+        assert!(warnings.iter().any(|text| text.contains("encryption: none") && text.contains("plant")), "{warnings:?}");
+        assert!(warnings.iter().any(|text| text.contains("no Policy")), "{warnings:?}");
+    }
+}

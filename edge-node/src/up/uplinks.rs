@@ -149,3 +149,51 @@ fn rloc(message: &AddressMessage) -> Option<IpAddr> {
 fn is_link_local(address: &Ipv6Addr) -> bool {
     address.segments()[0] & 0xffc0 == 0xfe80
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(address: &str) -> AddressMessage {
+        let mut message = AddressMessage::default();
+        message.header.scope = AddressScope::Universe;
+        message.attributes.push(AddressAttribute::Address(address.parse().expect("an address")));
+        message
+    }
+
+    #[test]
+    fn global_addresses_are_rlocs_and_private_ones_too() {
+        for address in ["192.0.2.1", "10.0.0.1", "2001:db8::1", "fd00::1"] {
+            assert_eq!(rloc(&message(address)), address.parse().ok());
+        }
+    }
+
+    #[test]
+    fn link_local_and_loopback_addresses_are_none() {
+        for address in ["169.254.1.1", "127.0.0.1", "fe80::1", "febf::1", "::1", "0.0.0.0", "::"] {
+            assert_eq!(rloc(&message(address)), None, "{address}");
+        }
+        let mut host = message("192.0.2.1");
+        host.header.scope = AddressScope::Host;
+        assert_eq!(rloc(&host), None);
+    }
+
+    #[test]
+    fn what_is_not_yet_or_not_any_more_to_be_used_is_none() {
+        for flag in [AddressHeaderFlags::Tentative, AddressHeaderFlags::Deprecated, AddressHeaderFlags::Dadfailed] {
+            let mut old = message("2001:db8::1");
+            old.header.flags = flag;
+            assert_eq!(rloc(&old), None, "{flag:?}");
+        }
+        let mut old = message("2001:db8::1");
+        old.attributes.push(AddressAttribute::Flags(AddressFlags::Deprecated));
+        assert_eq!(rloc(&old), None);
+    }
+
+    #[test]
+    fn the_own_end_of_a_point_to_point_link_is_meant() {
+        let mut link = message("192.0.2.2");
+        link.attributes.push(AddressAttribute::Local("192.0.2.1".parse().expect("an address")));
+        assert_eq!(rloc(&link), "192.0.2.1".parse().ok());
+    }
+}
