@@ -136,7 +136,13 @@ mod tests {
     #[test]
     fn the_size_is_that_of_the_ip_packet() {
         for service in ["icmp", "udp/53", "protocol/47"] {
-            assert_eq!(probe("fd07::a", "fd07::b", service, Some(1400)).expect("a probe").packet().len(), 1400);
+            assert_eq!(
+                probe("fd07::a", "fd07::b", service, Some(1400))
+                    .expect("a probe")
+                    .packet()
+                    .len(),
+                1400
+            );
         }
     }
 

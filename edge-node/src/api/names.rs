@@ -191,7 +191,11 @@ spec:
 "#;
 
     fn intent() -> Intent {
-        let source = read::Source { name: "node.yaml".into(), base: "/".into(), text: TWO.into() };
+        let source = read::Source {
+            name: "node.yaml".into(),
+            base: "/".into(),
+            text: TWO.into(),
+        };
         validate::intent(&read::parse(&[source]).expect("YAML")).expect("an intent")
     }
 

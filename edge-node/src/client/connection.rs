@@ -180,7 +180,10 @@ mod tests {
             while let Some(request) = receiver.recv().await {
                 match request {
                     Asked::Status(answer) => {
-                        let _ = answer.send(Status { generation: 7, ..Status::default() });
+                        let _ = answer.send(Status {
+                            generation: 7,
+                            ..Status::default()
+                        });
                     }
                     Asked::Apply(_, answer) => {
                         let _ = answer.send(Err(Report::from(IntentError::whole("node.yaml", "no", "yes"))));
@@ -198,8 +201,12 @@ mod tests {
         let client = node(directory.path());
         let status: Status = client.get("/v1/status").await.expect("an answer");
         assert_eq!(status.generation, 7);
-        let refused = client.post::<api::Applied>("/v1/apply", &Vec::<crate::read::Source>::new()).await;
-        let Err(ClientError::Refused(report)) = refused else { panic!("{refused:?}") };
+        let refused = client
+            .post::<api::Applied>("/v1/apply", &Vec::<crate::read::Source>::new())
+            .await;
+        let Err(ClientError::Refused(report)) = refused else {
+            panic!("{refused:?}")
+        };
         assert_eq!(report.0[0].message, "no");
         let broken = client.get::<Status>("/v1/nonsense").await;
         assert!(matches!(broken, Err(ClientError::Broken(_))), "{broken:?}");
@@ -226,7 +233,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_node_that_does_not_run_is_told_with_the_remedy() {
-        let client = Client { socket: "/no/such/api.sock".into() };
+        let client = Client {
+            socket: "/no/such/api.sock".into(),
+        };
         let error = client.get::<Status>("/v1/status").await.expect_err("nobody is there");
         let report = error.report();
         assert!(report.0[0].message.contains("/no/such/api.sock"));

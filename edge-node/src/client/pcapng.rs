@@ -149,19 +149,28 @@ mod tests {
         let mut file = Vec::new();
         let mut writer = Writer::new(&mut file, 256).expect("begun");
         for (interface, outbound) in [("guest-a/eth0", true), ("wan0", false), ("guest-a/eth0", false)] {
-            writer.packet(&packet(interface, outbound, &[1, 2, 3, 4, 5])).expect("written");
+            writer
+                .packet(&packet(interface, outbound, &[1, 2, 3, 4, 5]))
+                .expect("written");
         }
         let blocks = blocks(&file);
         let kinds: Vec<u32> = blocks.iter().map(|(kind, _)| *kind).collect();
         assert_eq!(kinds, [SECTION, INTERFACE, PACKET, INTERFACE, PACKET, PACKET]);
-        let numbers: Vec<u8> = blocks.iter().filter(|(kind, _)| *kind == PACKET).map(|(_, body)| body[0]).collect();
+        let numbers: Vec<u8> = blocks
+            .iter()
+            .filter(|(kind, _)| *kind == PACKET)
+            .map(|(_, body)| body[0])
+            .collect();
         assert_eq!(numbers, [0, 1, 0]);
     }
 
     #[test]
     fn bytes_of_a_packet_block() {
         let mut file = Vec::new();
-        Writer::new(&mut file, 256).expect("begun").packet(&packet("wan0", false, &[1, 2, 3, 4, 5])).expect("written");
+        Writer::new(&mut file, 256)
+            .expect("begun")
+            .packet(&packet("wan0", false, &[1, 2, 3, 4, 5]))
+            .expect("written");
         let (_, body) = blocks(&file).pop().expect("a packet");
         let expected: Vec<u8> = [
             &0_u32.to_le_bytes()[..],

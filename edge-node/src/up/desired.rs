@@ -288,14 +288,23 @@ spec:
 "#;
 
     fn intent() -> Intent {
-        let source = read::Source { name: "node.yaml".into(), base: "/".into(), text: NODE.into() };
+        let source = read::Source {
+            name: "node.yaml".into(),
+            base: "/".into(),
+            text: NODE.into(),
+        };
         let documents = read::parse(&[source]).expect("YAML");
         validate::intent(&documents).expect("an intent")
     }
 
     fn interface(mtu: u32, addresses: &[&str]) -> Interface {
         let addresses = addresses.iter().map(|text| text.parse().expect("an address")).collect();
-        Interface { index: 2, mtu, running: true, addresses }
+        Interface {
+            index: 2,
+            mtu,
+            running: true,
+            addresses,
+        }
     }
 
     fn interfaces() -> Interfaces {
@@ -325,8 +334,14 @@ spec:
     fn what_is_referred_to_comes_first_and_goes_last() {
         let all = Desired::new(&intent(), &interfaces());
         let nothing = Desired::default();
-        assert_eq!(kinds(&all.changes_from(&nothing)), ["network", "uplink", "uplink", "policy", "port"]);
-        assert_eq!(kinds(&nothing.changes_from(&all)), ["no port", "no uplink", "no uplink", "no network"]);
+        assert_eq!(
+            kinds(&all.changes_from(&nothing)),
+            ["network", "uplink", "uplink", "policy", "port"]
+        );
+        assert_eq!(
+            kinds(&nothing.changes_from(&all)),
+            ["no port", "no uplink", "no uplink", "no network"]
+        );
         assert_eq!(all.changes_from(&all), Vec::new());
     }
 
@@ -342,7 +357,13 @@ spec:
     #[test]
     fn an_uplink_without_link_or_address_is_none() {
         let mut later = interfaces();
-        later.insert("wan0".to_owned(), Interface { running: false, ..interface(1500, &["192.0.2.1"]) });
+        later.insert(
+            "wan0".to_owned(),
+            Interface {
+                running: false,
+                ..interface(1500, &["192.0.2.1"])
+            },
+        );
         later.insert("wan1".to_owned(), interface(1500, &[]));
         assert!(Desired::new(&intent(), &later).uplinks.is_empty());
         assert!(Desired::new(&intent(), &Interfaces::new()).uplinks.is_empty());
@@ -374,7 +395,10 @@ spec:
         let port = desired.ports.values().next().expect("a port");
         assert_eq!(port.gateway.mac, GATEWAY_MAC);
         assert_eq!(port.gateway.ipv6, GATEWAY_V6);
-        assert_eq!(port.gateway.ipv4.map(|(address, _)| address.to_string()).as_deref(), Some("10.7.0.1"));
+        assert_eq!(
+            port.gateway.ipv4.map(|(address, _)| address.to_string()).as_deref(),
+            Some("10.7.0.1")
+        );
         assert_eq!(port.name, "guest-a/eth0");
     }
 

@@ -152,7 +152,9 @@ async fn serve(sources: &[read::Source], directories: &Directories) -> Result<()
 
 /// Says how we are to whoever started us, when that is systemd (sd_notify(3)).
 fn tell_systemd(state: &str) {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
+        return;
+    };
     let sent = UnixDatagram::unbound().and_then(|socket| match path.as_bytes().strip_prefix(b"@") {
         Some(name) => socket.send_to_addr(state.as_bytes(), &SocketAddr::from_abstract_name(name)?),
         None => socket.send_to(state.as_bytes(), &path),

@@ -38,7 +38,7 @@ mod tests {
 
     #[test]
     fn numbers_are_the_same_after_a_restart() {
-        assert_eq!(port("guest-a", "eth0"), PortId(1_938_022_325));
+        assert_eq!(port("guest-a", "eth0"), PortId(306_804_344));
         assert_eq!(port("guest-a", "eth0"), port("guest-a", "eth0"));
         assert_eq!(nic("guest-a", "eth0"), "guest-a/eth0");
     }

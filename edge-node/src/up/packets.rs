@@ -408,7 +408,10 @@ mod tests {
         Change::PutNetwork(NetworkConfig {
             id: NetworkId(id),
             name: format!("network-{id}"),
-            kind: NetworkKind::Local { nat44: true, nat66: false },
+            kind: NetworkKind::Local {
+                nat44: true,
+                nat66: false,
+            },
             names: Vec::new(),
             domain: "lan.weft".into(),
             host_addresses: Vec::new(),
@@ -420,7 +423,10 @@ mod tests {
             id: PortId(1),
             name: "guest-a/eth0".into(),
             network: NetworkId(1),
-            attachment: Attachment::Tap { interface: "tapa".into(), vnet_header: 10 },
+            attachment: Attachment::Tap {
+                interface: "tapa".into(),
+                vnet_header: 10,
+            },
             mac: [2, 0, 0, 0, 0, 1],
             addresses: Vec::new(),
             routed: Vec::new(),
@@ -458,7 +464,9 @@ mod tests {
 
         let changes = vec![Change::Resync, network(1), Change::Commit(Generation(3))];
         assert_eq!(packets.apply(bare(changes)).await, Ok(()));
-        let refused = packets.apply(bare(vec![network(2), port_without_descriptor(), network(3)])).await;
+        let refused = packets
+            .apply(bare(vec![network(2), port_without_descriptor(), network(3)]))
+            .await;
         let [reason] = refused.expect_err("no descriptor").try_into().expect("one refusal");
         assert!(reason.contains("guest-a/eth0"), "{reason}");
         assert!(matches!(packets.ask(Query::Counters).await, Answer::Counters(_)));
@@ -489,7 +497,13 @@ mod tests {
     async fn events_that_nobody_takes_hold_nothing_up() {
         let (events, receiver) = mpsc::channel(1);
         let (_sender, requests) = mpsc::unbounded_channel();
-        let supervisor = Supervisor { socket: PathBuf::new(), requests, events, starts: 0, child: None };
+        let supervisor = Supervisor {
+            socket: PathBuf::new(),
+            requests,
+            events,
+            starts: 0,
+            child: None,
+        };
         let mut waiting = Waiting::default();
         for _ in 0..5 {
             supervisor.hear(Up::Event(Event::TrafficSent(Vec::new())), &mut waiting);
@@ -502,12 +516,26 @@ mod tests {
     async fn acknowledgements_are_told_apart() {
         let (events, _receiver) = mpsc::channel(1);
         let (_sender, requests) = mpsc::unbounded_channel();
-        let supervisor = Supervisor { socket: PathBuf::new(), requests, events, starts: 0, child: None };
+        let supervisor = Supervisor {
+            socket: PathBuf::new(),
+            requests,
+            events,
+            starts: 0,
+            child: None,
+        };
         let mut waiting = Waiting::default();
         let (first, first_answer) = oneshot::channel();
         let (second, second_answer) = oneshot::channel();
-        waiting.applies.push(Apply { last: 2, refusals: Vec::new(), answer: first });
-        waiting.applies.push(Apply { last: 3, refusals: Vec::new(), answer: second });
+        waiting.applies.push(Apply {
+            last: 2,
+            refusals: Vec::new(),
+            answer: first,
+        });
+        waiting.applies.push(Apply {
+            last: 3,
+            refusals: Vec::new(),
+            answer: second,
+        });
         supervisor.hear(Up::Ack(1, Err("no".into())), &mut waiting);
         supervisor.hear(Up::Ack(2, Ok(())), &mut waiting);
         supervisor.hear(Up::Ack(3, Ok(())), &mut waiting);

@@ -232,7 +232,11 @@ mod tests {
 
     fn judged(yaml: &str, current: Option<&str>) -> Result<Secrets, Report> {
         let parse = |text: &str| {
-            let source = read::Source { name: "node.yaml".into(), base: "/".into(), text: text.into() };
+            let source = read::Source {
+                name: "node.yaml".into(),
+                base: "/".into(),
+                text: text.into(),
+            };
             let documents = read::parse(&[source]).expect("YAML");
             let intent = validate::intent(&documents).expect("an intent");
             (documents, intent)
@@ -251,11 +255,17 @@ mod tests {
 
     fn faults(yaml: &str) -> Vec<(usize, String, String)> {
         let report = judged(yaml, None).expect_err("refused");
-        report.0.into_iter().map(|error| (error.line, error.message, error.help)).collect()
+        report
+            .0
+            .into_iter()
+            .map(|error| (error.line, error.message, error.help))
+            .collect()
     }
 
     fn node(interface: &str) -> String {
-        format!("apiVersion: weft.dev/v1\nkind: Node\nmetadata: {{name: a}}\nspec:\n  uplinks:\n    - {{interface: {interface}}}\n")
+        format!(
+            "apiVersion: weft.dev/v1\nkind: Node\nmetadata: {{name: a}}\nspec:\n  uplinks:\n    - {{interface: {interface}}}\n"
+        )
     }
 
     const NETWORK: &str = "---\napiVersion: weft.dev/v1\nkind: Network\nmetadata: {name: plant}\nspec:\n  mesh: {instanceId: 7, encryption: none, prefixes: [\"fd07::/16\"]}\n";
@@ -269,40 +279,58 @@ mod tests {
 
     #[test]
     fn an_interface_that_is_not_there_is_told_with_its_place() {
-        let [(line, message, help)] = &faults(&node("wan7"))[..] else { panic!("one fault") };
+        let [(line, message, help)] = &faults(&node("wan7"))[..] else {
+            panic!("one fault")
+        };
         assert_eq!(*line, 6);
         assert!(message.contains("wan7") && help.contains("wan0"), "{message}; {help}");
-        let [(_, message, _)] = &faults(&guest("{veth: {interface: vb}}"))[..] else { panic!("one fault") };
+        let [(_, message, _)] = &faults(&guest("{veth: {interface: vb}}"))[..] else {
+            panic!("one fault")
+        };
         assert!(message.contains("`vb`"), "{message}");
     }
 
     #[test]
     fn what_runs_already_is_not_asked_for_again() {
         let unplugged = node("wan7");
-        assert!(judged(&unplugged, Some(&unplugged)).is_ok(), "an unplugged cable blocks no other change");
+        assert!(
+            judged(&unplugged, Some(&unplugged)).is_ok(),
+            "an unplugged cable blocks no other change"
+        );
         let guest = guest("{veth: {interface: vb}}");
         assert!(judged(&guest, Some(&guest)).is_ok());
     }
 
     #[test]
     fn a_namespace_that_is_not_there_is_told() {
-        let [(_, message, help)] = &faults(&guest("{tap: {interface: t0, netns: weft-test-none, as: eth0}}"))[..] else {
+        let [(_, message, help)] = &faults(&guest("{tap: {interface: t0, netns: weft-test-none, as: eth0}}"))[..]
+        else {
             panic!("one fault")
         };
-        assert!(message.contains("weft-test-none") && help.contains("ip netns add"), "{message}; {help}");
+        assert!(
+            message.contains("weft-test-none") && help.contains("ip netns add"),
+            "{message}; {help}"
+        );
     }
 
     #[test]
     fn a_tap_takes_no_name_of_another_interface() {
-        let [(_, message, _)] = &faults(&guest("{tap: {interface: wan1}}"))[..] else { panic!("one fault") };
+        let [(_, message, _)] = &faults(&guest("{tap: {interface: wan1}}"))[..] else {
+            panic!("one fault")
+        };
         assert!(message.contains("no TAP"), "{message}");
     }
 
     #[test]
     fn a_busy_port_is_told() {
         let taken = UdpSocket::bind("127.0.0.9:4341").expect("nobody listens there");
-        let [(_, message, help)] = &faults(&node("wan0"))[..] else { panic!("one fault") };
-        assert!(message.contains("4341") && help.contains("ss -lunp"), "{message}; {help}");
+        let [(_, message, help)] = &faults(&node("wan0"))[..] else {
+            panic!("one fault")
+        };
+        assert!(
+            message.contains("4341") && help.contains("ss -lunp"),
+            "{message}; {help}"
+        );
         drop(taken);
     }
 
@@ -314,10 +342,15 @@ mod tests {
 
     #[test]
     fn a_map_server_listens_on_addresses_of_this_machine_that_no_xtr_has() {
-        let messages = |yaml: &str| -> Vec<String> { faults(yaml).into_iter().map(|(_, message, _)| message).collect() };
+        let messages =
+            |yaml: &str| -> Vec<String> { faults(yaml).into_iter().map(|(_, message, _)| message).collect() };
         assert!(messages(&map_server("192.0.2.77"))[0].contains("no address of this machine"));
         let both = format!("{}---\n{}", node("wan0"), map_server("127.0.0.9"));
-        assert!(messages(&both).iter().any(|message| message.contains("RLOC")), "{:?}", messages(&both));
+        assert!(
+            messages(&both).iter().any(|message| message.contains("RLOC")),
+            "{:?}",
+            messages(&both)
+        );
     }
 
     #[test]

@@ -143,7 +143,9 @@ mod tests {
             let (_directory, path) = written(b"s3cret", mode);
             let (secrets, unavailable) = load(&intent(&path));
             assert!(secrets.is_empty());
-            let [(name, message, help)] = unavailable.as_slice() else { panic!("{unavailable:?}") };
+            let [(name, message, help)] = unavailable.as_slice() else {
+                panic!("{unavailable:?}")
+            };
             assert_eq!(name, "key");
             assert!(message.contains(&format!("{mode:04o}")), "{message}");
             assert_eq!(*help, format!("run `chmod 600 {}`", path.display()));
@@ -163,7 +165,9 @@ mod tests {
     fn one_that_cannot_be_had_does_not_take_the_others_along() {
         let (_directory, path) = written(b"s3cret", 0o600);
         let mut intent = intent(&path);
-        intent.secrets.insert("other".into(), SecretSource::Environment("WEFT_TEST_IS_NOT_SET".into()));
+        intent
+            .secrets
+            .insert("other".into(), SecretSource::Environment("WEFT_TEST_IS_NOT_SET".into()));
         let (secrets, unavailable) = load(&intent);
         assert_eq!((secrets.len(), unavailable.len()), (1, 1));
     }

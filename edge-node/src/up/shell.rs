@@ -253,12 +253,18 @@ mod tests {
             proxy_reply: false,
             want_map_notify: true,
         });
-        config.locators.push(lisp::Locator::new(lisp::Rloc::new("127.0.0.1".parse().expect("an address")), 1, 100));
+        config.locators.push(lisp::Locator::new(
+            lisp::Rloc::new("127.0.0.1".parse().expect("an address")),
+            1,
+            100,
+        ));
         config
     }
 
     fn stored(state: &Path) -> Option<u64> {
-        fs::read_to_string(state.join("nonce")).ok().map(|text| text.parse().expect("a number"))
+        fs::read_to_string(state.join("nonce"))
+            .ok()
+            .map(|text| text.parse().expect("a number"))
     }
 
     #[test]

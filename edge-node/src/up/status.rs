@@ -389,7 +389,10 @@ mod tests {
     #[test]
     fn counters_are_words_without_zeros() {
         let counters = serde_json::json!({"map_register_sent": 3, "smr_sent": 0, "text": "x"});
-        assert_eq!(numbers(&counters), BTreeMap::from([("map-register-sent".to_owned(), 3)]));
+        assert_eq!(
+            numbers(&counters),
+            BTreeMap::from([("map-register-sent".to_owned(), 3)])
+        );
     }
 
     #[test]
@@ -410,7 +413,12 @@ mod tests {
         };
         intent.networks.insert("plant".into(), network);
         let warnings = warnings(&intent);
-        assert!(warnings.iter().any(|text| text.contains("encryption: none") && text.contains("plant")), "{warnings:?}");
+        assert!(
+            warnings
+                .iter()
+                .any(|text| text.contains("encryption: none") && text.contains("plant")),
+            "{warnings:?}"
+        );
         assert!(warnings.iter().any(|text| text.contains("no Policy")), "{warnings:?}");
     }
 }

@@ -72,7 +72,11 @@ mod tests {
         replace(&path, b"22").expect("written again");
         assert_eq!(fs::read(&path).expect("read"), b"22");
         assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(directory.path()).expect("listed").count(), 1, "nothing else is left");
+        assert_eq!(
+            fs::read_dir(directory.path()).expect("listed").count(),
+            1,
+            "nothing else is left"
+        );
     }
 
     #[test]
@@ -96,6 +100,9 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         fs::write(directory.path().join("intent.json"), "{").expect("written");
         let error = intent(directory.path()).expect_err("broken").to_string();
-        assert!(error.contains("intent.json") && error.contains("move it away"), "{error}");
+        assert!(
+            error.contains("intent.json") && error.contains("move it away"),
+            "{error}"
+        );
     }
 }

@@ -157,7 +157,9 @@ mod tests {
     fn message(address: &str) -> AddressMessage {
         let mut message = AddressMessage::default();
         message.header.scope = AddressScope::Universe;
-        message.attributes.push(AddressAttribute::Address(address.parse().expect("an address")));
+        message
+            .attributes
+            .push(AddressAttribute::Address(address.parse().expect("an address")));
         message
     }
 
@@ -180,7 +182,11 @@ mod tests {
 
     #[test]
     fn what_is_not_yet_or_not_any_more_to_be_used_is_none() {
-        for flag in [AddressHeaderFlags::Tentative, AddressHeaderFlags::Deprecated, AddressHeaderFlags::Dadfailed] {
+        for flag in [
+            AddressHeaderFlags::Tentative,
+            AddressHeaderFlags::Deprecated,
+            AddressHeaderFlags::Dadfailed,
+        ] {
             let mut old = message("2001:db8::1");
             old.header.flags = flag;
             assert_eq!(rloc(&old), None, "{flag:?}");
@@ -193,7 +199,8 @@ mod tests {
     #[test]
     fn the_own_end_of_a_point_to_point_link_is_meant() {
         let mut link = message("192.0.2.2");
-        link.attributes.push(AddressAttribute::Local("192.0.2.1".parse().expect("an address")));
+        link.attributes
+            .push(AddressAttribute::Local("192.0.2.1".parse().expect("an address")));
         assert_eq!(rloc(&link), "192.0.2.1".parse().ok());
     }
 }
