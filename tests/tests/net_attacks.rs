@@ -146,7 +146,7 @@ fn forged_map_replies_are_ignored() {
         let node = &fabric.nodes[0];
         let count = |node: &Node| {
             node.json(&["status"])
-                .map(|status| counter(&status, "map_reply_unknown_nonce"))
+                .map(|status| counter(&status, "map-reply-unknown-nonce"))
         };
         let before = count(node)?;
         for text in ["fd07::2/128", "fd07::/16", "::/0"] {
