@@ -366,3 +366,117 @@ impl Device for Wire {
         capabilities
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NETWORK: NetworkId = NetworkId(1);
+
+    fn hosts(now: Instant, addresses: &[&str]) -> Hosts {
+        let mut hosts = Hosts::new(now, 42);
+        hosts.put(&config(addresses));
+        hosts
+    }
+
+    fn config(addresses: &[&str]) -> NetworkConfig {
+        NetworkConfig {
+            id: NETWORK,
+            name: "net".into(),
+            kind: crate::control::NetworkKind::Local {
+                nat44: false,
+                nat66: false,
+            },
+            names: Vec::new(),
+            domain: String::new(),
+            host_addresses: addresses.iter().filter_map(|address| address.parse().ok()).collect(),
+        }
+    }
+
+    /// Hands over what `from` sends; whether that was anything.
+    fn carry(now: Instant, from: &mut Hosts, to: &mut Hosts) -> bool {
+        let mut pool = Pool::default();
+        let mut any = false;
+        for (network, packets) in from.poll(now, &mut pool) {
+            for packet in packets {
+                any = true;
+                to.receive(network, packet, &mut pool);
+            }
+        }
+        any
+    }
+
+    #[test]
+    fn a_ping_comes_back_in_both_families() {
+        let start = Instant::now();
+        let mut a = hosts(start, &["10.0.0.1", "fd00::1"]);
+        let mut b = hosts(start, &["10.0.0.2", "fd00::2"]);
+        for (query, destination) in [(1, "10.0.0.2"), (2, "fd00::2")] {
+            let Ok(destination) = destination.parse() else {
+                panic!("{destination}")
+            };
+            assert_eq!(
+                a.ping(start, query, NETWORK, destination, 9, 100, Duration::from_secs(1)),
+                Ok(())
+            );
+            assert!(carry(start, &mut a, &mut b));
+            assert!(a.take_answers().is_empty());
+            let later = start + Duration::from_millis(7);
+            assert!(carry(later, &mut b, &mut a));
+            carry(later, &mut a, &mut b);
+            assert_eq!(
+                a.take_answers(),
+                [(query, Answer::Ping(Some(Duration::from_millis(7))))]
+            );
+        }
+        assert_eq!(
+            a.hosts.values().map(|host| host.sockets.iter().count()).sum::<usize>(),
+            0
+        );
+    }
+
+    #[test]
+    fn a_ping_without_reply_ends_in_time() {
+        let start = Instant::now();
+        let mut a = hosts(start, &["10.0.0.1"]);
+        let (Ok(there), Ok(other)) = ("10.0.0.2".parse(), "fd00::2".parse()) else {
+            panic!()
+        };
+        let second = Duration::from_secs(1);
+        assert_eq!(a.ping(start, 5, NETWORK, there, 1, 0, second), Ok(()));
+        a.poll(start, &mut Pool::default());
+        assert_eq!(a.deadline(), Some(start + second));
+        a.poll(start + second / 2, &mut Pool::default());
+        assert!(a.take_answers().is_empty());
+        a.poll(start + second, &mut Pool::default());
+        assert_eq!(a.take_answers(), [(5, Answer::Ping(None))]);
+        assert!(
+            a.ping(start, 6, NETWORK, other, 1, 0, second).is_err(),
+            "no address of that family"
+        );
+        assert!(
+            a.ping(start, 6, NetworkId(2), there, 1, 0, second).is_err(),
+            "no such network"
+        );
+        assert!(a.ping(start, 6, NETWORK, there, 1, 1453, second).is_err(), "too large");
+        assert_eq!(a.ping(start, 7, NETWORK, there, 1, 0, second), Ok(()));
+        a.retain(|_| false);
+        assert_eq!(
+            a.take_answers(),
+            [(7, Answer::Ping(None))],
+            "an answer even when the network goes"
+        );
+    }
+
+    #[test]
+    fn equal_addresses_keep_the_host() {
+        let start = Instant::now();
+        let mut a = hosts(start, &["10.0.0.1"]);
+        let Ok(there) = "10.0.0.2".parse() else { panic!() };
+        assert_eq!(a.ping(start, 1, NETWORK, there, 1, 0, Duration::from_secs(1)), Ok(()));
+        a.put(&config(&["10.0.0.1"]));
+        assert!(a.take_answers().is_empty());
+        a.put(&config(&["10.0.0.3"]));
+        assert_eq!(a.take_answers(), [(1, Answer::Ping(None))]);
+    }
+}

@@ -4,7 +4,7 @@
 //! There is no spinning: a round that finds work is followed by another look (epoll reports what is readable at
 //! once), and one that finds none sleeps until a door opens or time is due.
 //!
-//! A full uplink holds the guests back instead of dropping their packets (see `doors.rs`). A full guest port loses
+//! A full uplink, when it is the only one, holds the guests back instead of dropping their packets (see `doors.rs`). A full guest port loses
 //! frames, counted: holding the underlay back for one guest would hold back all.
 
 mod changes;
@@ -369,6 +369,7 @@ impl BurstLoop {
             None => Ok(0),
         };
         for packet in self.out.to_local_exit.drain(..) {
+            self.doors.closed += 1;
             self.pool.recycle_packet(packet);
         }
         if written.is_err() {

@@ -6,12 +6,13 @@ mod lab;
 use std::{fs, os::fd::AsFd, process::Stdio, time::Duration};
 
 use dataplane::{
+    buffer::{DatagramRun, Pool},
     control::{
         Answer, Attachment, Change, Down, Event, NetworkConfig, NetworkId, NetworkKind, PathHealth, PolicyConfig,
-        PortConfig, PortId, Query,
+        PortConfig, PortId, Query, UplinkConfig, UplinkId,
     },
     link::{self, NOBODY},
-    port::{tap::open_local_exit, vnet},
+    port::{TooSmall, UplinkPort, tap::open_local_exit, udp::UdpUplink, uplink_sockets::open_uplink, vnet},
 };
 use lab::{By, Control, EID4, EID6, HOST4, Lab, RLOC4, RLOC6, ip, iperf, ping, two_nodes, until};
 use lisp::Rloc;
@@ -383,6 +384,56 @@ fn a_smaller_path_is_told() {
         .status
         .success()
     });
+}
+
+/// Of a run of which some datagrams are too large the others leave, and the size is told once.
+#[test]
+fn a_run_beyond_the_path_leaves_as_far_as_it_fits() {
+    let mut lab = Lab::new();
+    let [host, _] = lab.underlay();
+    let config = UplinkConfig {
+        id: UplinkId(1),
+        name: "wan".into(),
+        addresses: vec![ip(RLOC4[0])],
+        source_ports: 1,
+        mtu: 1500,
+    };
+    let sockets = lab::within(&host, || open_uplink(&config.addresses, 1, Some("wan"))).unwrap();
+    let mut uplink = UdpUplink::new(config, sockets).unwrap();
+    let mut run = DatagramRun::new();
+    run.set_len(3 * 1473 + 100);
+    run.stride = 1473;
+    (run.local, run.remote) = (ip(RLOC4[0]), (ip(RLOC4[1]), 4341).into());
+    let mut too_small = Vec::new();
+    let sent = uplink
+        .tx_burst(&mut Pool::default(), &mut vec![run], &mut too_small)
+        .unwrap();
+    assert_eq!(sent, 1, "the last, shorter one");
+    let expected = TooSmall {
+        remote: (ip(RLOC4[1]), 4341).into(),
+        size: 1473 + 28,
+    };
+    assert_eq!(too_small, [expected]);
+    assert!(uplink.has_segmentation(), "a size is no reason to give it up");
+}
+
+/// An uplink that is slower than its guests holds them back; nothing is lost between.
+#[test]
+fn a_slow_uplink_holds_guests_back() {
+    let mut lab = Lab::new();
+    let [mut a, b] = two_nodes(&mut lab, By::Tap, &RLOC4);
+    let [host, _] = lab.underlay_hosts();
+    let shape = [
+        "tc", "qdisc", "add", "dev", "wan", "root", "tbf", "rate", "200mbit", "burst", "128kb", "limit", "64mb",
+    ];
+    lab::inside(&host, &shape);
+    let udp = iperf(&a.guest, &b.guest, EID4[1], 2, &["-u", "-b", "2G", "-l", "1000"]);
+    let tcp = iperf(&a.guest, &b.guest, EID4[1], 2, &[]);
+    println!("through 200 Mbit/s: UDP {udp:.3}, TCP {tcp:.3} Gbit/s");
+    assert!(a.control.counter("uplink.wan.times_full") > 0, "it was full");
+    assert_eq!(a.control.counter("uplink.wan.tx_no_room"), 0);
+    assert_eq!(a.control.counter("uplink.wan.failed"), 0);
+    assert!(ping(&b.guest, EID4[0]));
 }
 
 /// An interface that is deleted under a port is an event, and the rest goes on.

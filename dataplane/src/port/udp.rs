@@ -282,7 +282,7 @@ fn refused_size(run: &DatagramRun, payload: usize) -> TooSmall {
 
 impl UplinkPort for UdpUplink {
     fn rx_burst(&mut self, pool: &mut Pool, runs: &mut Vec<DatagramRun>, limit: usize) -> io::Result<()> {
-        let mut result = Ok(());
+        let mut gone = Ok(());
         for rloc in &self.rlocs {
             let mut left = limit;
             while left > 0 {
@@ -293,8 +293,11 @@ impl UplinkPort for UdpUplink {
                 let received = match mmsg::receive(rloc.receive.as_fd(), fresh) {
                     Ok(received) => received,
                     Err(error) => {
-                        if !matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) {
-                            result = Err(error);
+                        match error.raw_os_error() {
+                            Some(libc::EAGAIN | libc::EINTR) => {}
+                            Some(libc::EBADF | libc::ENOTSOCK) => gone = Err(error),
+                            // What the network reported is not the socket's end, and asking has cleared it.
+                            _ => self.failed += 1,
                         }
                         0
                     }
@@ -306,7 +309,7 @@ impl UplinkPort for UdpUplink {
                 while let Some(run) = runs.get_mut(index) {
                     if run.is_empty() {
                         self.failed += 1;
-                        pool.recycle_run(runs.swap_remove(index));
+                        pool.recycle_run(runs.remove(index));
                     } else {
                         run.uplink = self.config.id;
                         run.local = rloc.address;
@@ -319,7 +322,7 @@ impl UplinkPort for UdpUplink {
                 }
             }
         }
-        result
+        gone
     }
 
     fn tx_burst(
@@ -368,5 +371,139 @@ impl UplinkPort for UdpUplink {
 
     fn take_failed(&mut self) -> u64 {
         std::mem::take(&mut self.failed)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot open a socket fails")]
+mod tests {
+    use super::*;
+    use crate::{control::UplinkId, port::uplink_sockets::open_uplink};
+
+    /// An uplink on a loopback address of its own.
+    fn uplink(address: &str, source_ports: u8) -> UdpUplink {
+        let address: IpAddr = address.parse().unwrap();
+        let sockets = open_uplink(&[address], source_ports, None).unwrap();
+        let config = UplinkConfig {
+            id: UplinkId(3),
+            name: "lo".into(),
+            addresses: vec![address],
+            source_ports,
+            mtu: 65_536,
+        };
+        UdpUplink::new(config, sockets).unwrap()
+    }
+
+    fn run(from: &UdpUplink, to: &UdpUplink, stride: usize, length: usize, fill: u8) -> DatagramRun {
+        let mut run = DatagramRun::new();
+        run.room_mut()[..length].fill(fill);
+        run.set_len(length);
+        run.stride = stride;
+        run.local = from.config.addresses[0];
+        run.remote = (to.config.addresses[0], 4341).into();
+        run
+    }
+
+    fn send(from: &mut UdpUplink, runs: Vec<DatagramRun>) -> usize {
+        let mut too_small = Vec::new();
+        let sent = from
+            .tx_burst(&mut Pool::default(), &mut { runs }, &mut too_small)
+            .unwrap();
+        assert!(too_small.is_empty() && from.blocked().is_none());
+        sent
+    }
+
+    fn received(by: &mut UdpUplink) -> Vec<DatagramRun> {
+        let mut runs = Vec::new();
+        by.rx_burst(&mut Pool::default(), &mut runs, 32).unwrap();
+        runs
+    }
+
+    #[test]
+    fn a_run_arrives_as_a_run_with_its_ttl_and_tos() {
+        let (mut a, mut b) = (uplink("127.77.1.1", 4), uplink("127.77.1.2", 0));
+        let mut run = run(&a, &b, 100, 250, 7);
+        (run.ttl, run.tos, run.flow_hash) = (17, 0xba, 6);
+        assert_eq!(send(&mut a, vec![run]), 3);
+        let [run] = &received(&mut b)[..] else {
+            panic!("one run")
+        };
+        assert_eq!((run.stride, run.bytes()), (100, &[7; 250][..]));
+        assert_eq!(
+            (run.ttl, run.tos, run.uplink, run.local),
+            (17, 0xba, UplinkId(3), b.config.addresses[0])
+        );
+        assert_eq!(run.remote.ip(), a.config.addresses[0]);
+        assert!(run.remote.port() >= 49_152, "from a sending socket: {}", run.remote);
+    }
+
+    #[test]
+    fn a_flow_keeps_its_source_port_and_flows_differ() {
+        let (mut a, mut b) = (uplink("127.77.2.1", 4), uplink("127.77.2.2", 4));
+        let mut ports = Vec::new();
+        for hash in [0, 1, 2, 3, 4, 0] {
+            let mut run = run(&a, &b, 10, 10, 0);
+            run.flow_hash = hash;
+            assert_eq!(send(&mut a, vec![run]), 1);
+            ports.extend(received(&mut b).iter().map(|run| run.remote.port()));
+        }
+        assert_eq!((ports[0], ports[0]), (ports[4], ports[5]));
+        let mut different = ports[..4].to_vec();
+        different.sort_unstable();
+        different.dedup();
+        assert_eq!(different.len(), 4);
+        // Without sending sockets packets leave from the data port itself.
+        let mut c = uplink("127.77.2.3", 0);
+        let run = run(&c, &b, 10, 10, 0);
+        send(&mut c, vec![run]);
+        assert_eq!(received(&mut b)[0].remote.port(), 4341);
+    }
+
+    #[test]
+    fn without_segmentation_every_datagram_leaves_singly() {
+        let (mut a, mut b) = (uplink("127.77.3.1", 1), uplink("127.77.3.2", 1));
+        a.segmentation = false;
+        // More than one call takes, then another run: order must hold.
+        let runs = vec![run(&a, &b, 100, 100 * 20 + 1, 1), run(&a, &b, 50, 50, 2)];
+        assert_eq!(send(&mut a, runs), 22);
+        let bytes: Vec<u8> = received(&mut b).iter().flat_map(|run| run.bytes().to_vec()).collect();
+        assert_eq!(bytes, [vec![1; 2001], vec![2; 50]].concat());
+    }
+
+    #[test]
+    fn many_runs_in_one_burst_keep_their_order() {
+        let (mut a, mut b) = (uplink("127.77.4.1", 1), uplink("127.77.4.2", 1));
+        let runs: Vec<DatagramRun> = (0..40)
+            .map(|index| run(&a, &b, 10, 10 + usize::from(index % 2) * 10, index))
+            .collect();
+        assert_eq!(send(&mut a, runs), 60);
+        let mut seen: Vec<u8> = Vec::new();
+        loop {
+            let runs = received(&mut b);
+            if runs.is_empty() {
+                break;
+            }
+            seen.extend(runs.iter().filter_map(|run| run.bytes().first()));
+        }
+        assert_eq!(seen, (0..40).collect::<Vec<u8>>());
+    }
+
+    #[test]
+    fn what_cannot_leave_is_counted() {
+        let (mut a, b) = (uplink("127.77.5.1", 1), uplink("127.77.5.2", 1));
+        let mut foreign = run(&a, &b, 10, 25, 0);
+        foreign.local = "127.77.5.9".parse().unwrap();
+        let mut other_family = run(&a, &b, 10, 10, 0);
+        other_family.remote = "[::1]:4341".parse().unwrap();
+        assert_eq!(send(&mut a, vec![foreign, other_family]), 0);
+        assert_eq!((a.take_failed(), a.take_failed()), (4, 0));
+    }
+
+    #[test]
+    fn the_number_of_sockets_must_fit() {
+        let config = uplink("127.77.6.1", 2).config;
+        assert_eq!(sockets_of(&config), 3);
+        let error = UdpUplink::new(config, Vec::new()).err().unwrap();
+        assert!(error.to_string().contains("needs 3 sockets, 0 came"), "{error}");
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// How long guests are held back for an uplink that has no room before what waits for it is dropped.
+/// How long an uplink may have no room for anything before what waits for it is dropped.
 const PATIENCE: Duration = Duration::from_millis(20);
 
 /// What an event of the epoll set is about.
@@ -90,7 +90,14 @@ pub(super) struct UplinkDoor {
     /// It did not find room in time; until it does, nothing waits for it.
     stalled: bool,
     abandoned: u64,
+    times_full: u64,
     failed: u64,
+}
+
+impl UplinkDoor {
+    fn is_overdue(&self, now: Instant) -> bool {
+        self.blocked_since.is_some_and(|since| now >= since + PATIENCE)
+    }
 }
 
 /// The exit to the host's network.
@@ -109,8 +116,10 @@ pub(super) struct Doors {
     pub(super) exit: Option<ExitDoor>,
     /// Ports without a descriptor, handed over in-process, until a change names them.
     pub(super) memory: BTreeMap<PortId, Box<dyn GuestPort + Send>>,
-    /// Guests are held back: an uplink has no room.
+    /// Guests are held back: the uplink has no room.
     paused: bool,
+    /// Packets for a door that had failed.
+    pub(super) closed: u64,
 }
 
 /// A door that a change brings, checked but not in its place yet.
@@ -134,6 +143,7 @@ impl Doors {
             exit: None,
             memory: BTreeMap::new(),
             paused: false,
+            closed: 0,
         }
     }
 
@@ -226,9 +236,11 @@ impl Doors {
                 blocked_since: None,
                 stalled: false,
                 abandoned: 0,
+                times_full: 0,
                 failed: 0,
             };
             self.uplinks.insert(config.id, door);
+            self.pause_guests();
         } else if let Some(door) = self.uplinks.get_mut(&config.id) {
             door.uplink.set_config(config);
         }
@@ -294,6 +306,7 @@ impl Doors {
     ) {
         let Some(door) = self.uplinks.get_mut(&id) else {
             for run in runs.drain(..) {
+                self.closed += run.count() as u64;
                 pool.recycle_run(run);
             }
             return;
@@ -302,22 +315,25 @@ impl Doors {
         if was_blocked && let Some(descriptor) = door.uplink.blocked() {
             unwatch_room(&self.epoll, &door.uplink, descriptor, id);
         }
-        if door.uplink.tx_burst(pool, runs, too_small).is_err() {
-            door.failed += 1;
-        }
+        let sent = door.uplink.tx_burst(pool, runs, too_small).unwrap_or(0);
         door.failed += door.uplink.take_failed();
         match door.uplink.blocked() {
             None => {
                 door.stalled = false;
                 door.blocked_since = None;
             }
-            Some(_) if door.stalled || door.blocked_since.is_some_and(|since| now >= since + PATIENCE) => {
+            Some(_) if sent == 0 && (door.stalled || door.is_overdue(now)) => {
                 door.stalled = true;
                 door.blocked_since = None;
                 door.abandoned += door.uplink.abandon(pool) as u64;
             }
             Some(descriptor) => {
-                door.blocked_since.get_or_insert(now);
+                // Slow is not stuck: whatever left since renews the patience.
+                door.times_full += 1;
+                if sent > 0 || door.blocked_since.is_none() {
+                    door.blocked_since = Some(now);
+                    door.stalled = false;
+                }
                 watch_room(&self.epoll, &door.uplink, descriptor, id);
             }
         }
@@ -337,16 +353,16 @@ impl Doors {
 
     /// Uplinks with which patience has ended.
     pub(super) fn overdue(&self, now: Instant) -> Vec<UplinkId> {
-        let overdue = |door: &UplinkDoor| door.blocked_since.is_some_and(|since| now >= since + PATIENCE);
         self.uplinks
             .iter()
-            .filter(|(_, door)| overdue(door))
+            .filter(|(_, door)| door.is_overdue(now))
             .map(|(&id, _)| id)
             .collect()
     }
 
     /// Numbers of our own, by name.
     pub(super) fn counters(&mut self, all: &mut Vec<(String, u64)>) {
+        all.push(("doors.closed".into(), self.closed));
         for door in self.ports.values_mut() {
             door.invalid += door.port.take_invalid();
             all.push((format!("guest_port.{}.rx_invalid", door.config.name), door.invalid));
@@ -355,6 +371,7 @@ impl Doors {
             door.failed += door.uplink.take_failed();
             let name = &door.uplink.config().name;
             all.push((format!("uplink.{name}.failed"), door.failed));
+            all.push((format!("uplink.{name}.times_full"), door.times_full));
             all.push((format!("uplink.{name}.tx_no_room"), door.abandoned));
             all.push((
                 format!("uplink.{name}.segmentation"),
@@ -375,10 +392,11 @@ impl Doors {
         }
     }
 
-    /// Holds guests back while an uplink has no room, and lets them in again: their queues fill, and TCP in the guest
-    /// sees a slower NIC instead of loss.
+    /// Holds guests back while the uplink has no room, and lets them in again: their queues fill, and TCP in the guest
+    /// sees a slower NIC instead of loss. Not where there are several uplinks: a slow one would slow the others down;
+    /// there what waits is bounded, and the rest is dropped.
     fn pause_guests(&mut self) {
-        let paused = self.uplinks.values().any(|door| door.blocked_since.is_some());
+        let paused = self.uplinks.len() == 1 && self.uplinks.values().any(|door| door.blocked_since.is_some());
         if paused == self.paused {
             return;
         }
