@@ -237,3 +237,89 @@ fn change(path: &str, from: &Value, to: &Value) -> FieldChange {
         to: to.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::read::{self, Source};
+
+    const GOOD: &str = include_str!("validate/testdata/good.yaml");
+
+    fn intent(text: &str) -> Intent {
+        let source = Source {
+            name: "good.yaml".into(),
+            base: "/etc/weft".into(),
+            text: text.into(),
+        };
+        let documents = read::parse(&[source]).expect("good YAML");
+        crate::validate::intent(&documents).expect("a good intent")
+    }
+
+    fn shown(current: &Intent, desired: &Intent) -> Vec<String> {
+        diff(current, desired).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn equal_intents_need_nothing() {
+        assert_eq!(diff(&intent(GOOD), &intent(GOOD)), []);
+        assert_eq!(diff(&Intent::default(), &Intent::default()), []);
+    }
+
+    #[test]
+    fn what_others_refer_to_comes_first_and_goes_last() {
+        let all = [
+            "Secret site-a-key",
+            "Secret site-b-key",
+            "MapServer ms",
+            "Node site-a",
+            "Network lan",
+            "Network plant",
+            "Guest guest-a",
+            "Guest guest-c",
+            "Policy machines",
+        ];
+        let created: Vec<String> = all.iter().map(|object| format!("+ {object}")).collect();
+        assert_eq!(shown(&Intent::default(), &intent(GOOD)), created);
+        let removed: Vec<String> = all.iter().rev().map(|object| format!("- {object}")).collect();
+        assert_eq!(shown(&intent(GOOD), &Intent::default()), removed);
+    }
+
+    #[test]
+    fn a_change_names_each_value() {
+        let changed = GOOD
+            .replace("mtu: 1420", "mtu: 1400")
+            .replace(
+                "addresses: [\"fd07::a\", \"10.7.1.10\"]",
+                "addresses: [\"fd07::a\", \"10.7.1.11\"]",
+            )
+            .replace("labels: {region: north}", "labels: {region: north, floor: two}");
+        assert_eq!(
+            shown(&intent(GOOD), &intent(&changed)),
+            [
+                "~ Node site-a\n    + labels.floor: two",
+                "~ Network plant\n    mtu: 1420 → 1400",
+                "~ Guest guest-a\n    - nics[0].addresses: 10.7.1.10\n    + nics[0].addresses: 10.7.1.11",
+            ]
+        );
+    }
+
+    #[test]
+    fn removals_come_before_creations_so_that_an_address_can_move() {
+        let moved = GOOD.replace("{name: guest-c}", "{name: guest-d}");
+        assert_eq!(
+            shown(&intent(GOOD), &intent(&moved)),
+            ["- Guest guest-c", "+ Guest guest-d"]
+        );
+    }
+
+    #[test]
+    fn a_change_of_order_alone_is_a_change() {
+        let mut desired = intent(GOOD);
+        if let Some(policy) = desired.policies.get_mut("machines") {
+            policy.rules[0].services.reverse();
+        }
+        let actions = diff(&intent(GOOD), &desired);
+        assert_eq!(actions.len(), 1);
+        assert!(!actions[0].changes.is_empty(), "{actions:?}");
+    }
+}

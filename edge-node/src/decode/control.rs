@@ -66,7 +66,8 @@ impl Decoder {
                 return decoded;
             }
         };
-        let fields = serde_json::to_value(&message).unwrap_or(Value::Null);
+        let mut fields = serde_json::to_value(&message).unwrap_or(Value::Null);
+        plain_names(&message, &mut fields);
         let mut decoded = Decoded::new(message.name(), fields);
         decoded.lines = text::lines(&message);
         decoded.auth = self.keys.judge(bytes, authentication(&message), &mut decoded.problems);
@@ -112,6 +113,49 @@ fn authentication(message: &Message) -> Option<&Authentication> {
         Message::InfoRequest(message) => Some(&message.authentication),
         Message::InfoReply(message) => Some(&message.authentication),
         _ => None,
+    }
+}
+
+/// Beside every address as it travels, the same in the way people write it: `prefix` of a record, `address` of a
+/// locator. What an ECM carries stands under `inner`, not as bytes.
+fn plain_names(message: &Message, fields: &mut Value) {
+    let records: &[EidRecord] = match message {
+        Message::MapReply(reply) => &reply.records,
+        Message::MapRegister(register) => &register.records,
+        Message::MapNotify(notify) => &notify.records,
+        Message::MapNotifyAck(ack) => &ack.0.records,
+        _ => &[],
+    };
+    let mut put = |pointer: String, name: &str, value: String| {
+        if let Some(Value::Object(fields)) = fields.pointer_mut(&pointer) {
+            fields.insert(name.into(), value.into());
+        }
+    };
+    for (index, record) in records.iter().enumerate() {
+        put(
+            format!("/records/{index}"),
+            "prefix",
+            text::prefix(&record.eid, record.mask_len),
+        );
+        for (locator, found) in record.locators.iter().enumerate() {
+            put(
+                format!("/records/{index}/locators/{locator}"),
+                "address",
+                found.rloc.to_string(),
+            );
+        }
+    }
+    if let Message::MapRequest(request) = message {
+        for (index, record) in request.records.iter().enumerate() {
+            put(
+                format!("/records/{index}"),
+                "prefix",
+                text::prefix(&record.eid, record.mask_len),
+            );
+        }
+    }
+    if let (Message::Ecm(_), Value::Object(fields)) = (message, fields) {
+        fields.remove("payload");
     }
 }
 

@@ -183,6 +183,8 @@ fn a_line_of_json_has_exactly_the_agreed_fields() {
     assert_eq!(json["problems"], serde_json::json!([]));
     assert_eq!(json["fields"]["nonce"], "0000000000000005");
     assert_eq!(json["fields"]["want_map_notify"], true);
+    assert_eq!(json["fields"]["records"][0]["prefix"], "[7]fd07::a/128");
+    assert_eq!(json["fields"]["records"][0]["locators"][0]["address"], "192.0.2.1");
     let text = text::render(&item);
     for words in [
         "Map-Register",
@@ -259,6 +261,8 @@ fn an_ecm_shows_the_message_inside() {
     assert_eq!(item.message, "Encapsulated-Control-Message");
     assert_eq!(item.fields["inner"]["message"], "Map-Request");
     assert_eq!(item.fields["inner"]["fields"]["nonce"], "1122334455667788");
+    assert_eq!(item.fields["inner"]["fields"]["records"][0]["prefix"], "[7]fd07::b/128");
+    assert_eq!(item.fields["payload"], Value::Null);
     assert_eq!(item.problems, [""; 0]);
     let text = text::render(&item);
     assert!(

@@ -396,6 +396,16 @@ fn what_others_refer_to_cannot_go() {
         errors.iter().all(|error| error.file.starts_with("<applied ")),
         "{errors:?}"
     );
+    assert!(
+        errors[0].help.contains("`weft delete node site-a` first"),
+        "{}",
+        errors[0]
+    );
+    let documents = stored()
+        .without(KindName::Network, "lan")
+        .expect("it is there")
+        .documents_with(&[]);
+    assert!(intent(&documents.expect("readable")).is_ok(), "nobody needs it");
     assert!(stored().without(KindName::Secret, "nobody").is_none());
 }
 
@@ -409,6 +419,76 @@ fn a_stored_intent_means_what_was_applied() {
     // Applying the same again changes nothing.
     let same = read::parse(&[source(GOOD)]).expect("good");
     assert_eq!(stored().merged(&same), stored());
+}
+
+#[test]
+fn what_is_stored_reads_back_whatever_its_texts_look_like() {
+    let odd = [
+        "no",
+        "n",
+        "yes",
+        "true",
+        "null",
+        "~",
+        "5",
+        "0x10",
+        "1e3",
+        ".inf",
+        "1_000",
+        "007",
+        "a: b",
+        "# no comment",
+        "- x",
+        "{a}",
+        "[a]",
+        "*a",
+        "&a",
+        "!a",
+        "|",
+        ">",
+        "%a",
+        "@a",
+        "`a`",
+        "'a'",
+        "\"a\"",
+        "a\\b",
+        " a ",
+        "a\nb",
+        "\t",
+        "",
+        "ключ",
+        "a #b",
+        "fd07::",
+        "::",
+        "12:30:45",
+        "=",
+        "<<",
+        "2001-01-01",
+    ];
+    for text in odd {
+        let object = crate::document::StoredObject {
+            kind: KindName::Guest,
+            name: "odd".into(),
+            base: "/".into(),
+            object: serde_json::json!({
+                "apiVersion": "weft.dev/v1", "kind": "Guest", "metadata": {"name": "odd", "labels": {"x": text}},
+                "spec": {"nics": [text, text], "key": {text: text}},
+            }),
+        };
+        let stored = StoredIntent {
+            objects: vec![object.clone()],
+        };
+        let documents = match stored.documents_with(&[]) {
+            Ok(documents) => documents,
+            Err(report) => panic!("{text:?}: {}{report}", object.to_yaml()),
+        };
+        assert_eq!(
+            documents[0].root.to_json(),
+            object.object,
+            "{text:?}: {}",
+            object.to_yaml()
+        );
+    }
 }
 
 fn guests(names: &[&str]) -> String {

@@ -197,7 +197,9 @@ impl<'a> Reader<'a> {
         let found = self.document(kind, name);
         if found.is_none() {
             let known: Vec<&str> = self.of(kind).map(|document| document.name.as_str()).collect();
-            let help = if known.is_empty() {
+            let help = if document.stored {
+                still_needed(document, kind, name)
+            } else if known.is_empty() {
                 format!(
                     "add a document with `kind: {kind}` and `metadata: {{name: {}}}`",
                     shorten(name)
@@ -221,6 +223,7 @@ impl<'a> Reader<'a> {
             .collect();
         let near = nearest::nearest(name, known.iter().copied());
         if document::object_name(name).is_ok()
+            && !document.stored
             && let Some(near) = near
         {
             self.fail(
@@ -232,6 +235,9 @@ impl<'a> Reader<'a> {
             return false;
         }
         let help = match known.as_slice() {
+            _ if document.stored && document::object_name(name).is_ok() => {
+                still_needed(document, KindName::Secret, name)
+            }
             [] => "add a document with `kind: Secret` that says where the credential is, such as `spec: {file: \
                    /etc/weft/NAME.key}`, and write its name here; the credential itself never stands in an object"
                 .to_owned(),
@@ -280,6 +286,17 @@ impl<'a> Reader<'a> {
             );
         }
     }
+}
+
+/// An object that was applied earlier misses another one: that one is about to go.
+fn still_needed(document: &Document, kind: KindName, name: &str) -> String {
+    let user = document.kind.as_str();
+    format!(
+        "{user} {} still needs {kind} {name}: `weft delete {} {}` first, or let it use another one",
+        document.name,
+        user.to_ascii_lowercase(),
+        document.name
+    )
 }
 
 /// Exactly one of these fields must be there; its name.
