@@ -149,6 +149,11 @@ impl Local {
         ))
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// Ends it and says how it ended.
     ///
     /// # Errors

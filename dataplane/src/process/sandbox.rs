@@ -115,3 +115,66 @@ pub(super) fn look_for_holes() -> Result<(), ProcessError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{io, os::unix::net::UnixStream, process::Command, thread};
+
+    use super::*;
+
+    /// Both act on the calling thread, and on what it starts: the other tests stay free.
+    fn inside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+        let sandboxed = thread::spawn(move || {
+            landlock()?;
+            seccomp()?;
+            Ok::<T, ProcessError>(work())
+        });
+        match sandboxed.join() {
+            Ok(Ok(result)) => result,
+            Ok(Err(error)) => panic!("{error}"),
+            Err(_) => panic!("the sandboxed thread panicked"),
+        }
+    }
+
+    #[test]
+    fn nothing_is_opened_made_or_started() {
+        let refused = inside(|| {
+            let denied = |result: io::Result<()>| result.err().map(|error| error.kind());
+            let memory = rustix::fs::memfd_create("x", rustix::fs::MemfdFlags::empty()).map(drop);
+            [
+                denied(File::open("/proc/self/status").map(drop)),
+                denied(File::create("/tmp/x").map(drop)),
+                denied(UdpSocket::bind("127.0.0.1:0").map(drop)),
+                denied(UnixStream::pair().map(drop)),
+                denied(Command::new("/bin/true").status().map(drop)),
+                denied(memory.map_err(io::Error::from)),
+            ]
+        });
+        assert_eq!(refused, [Some(io::ErrorKind::PermissionDenied); 6]);
+    }
+
+    #[test]
+    fn what_the_loop_needs_still_works() {
+        let Ok((left, right)) = UnixStream::pair() else {
+            panic!("no socket pair")
+        };
+        let Ok(epoll) = rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC) else {
+            panic!()
+        };
+        let (hole, worked) = inside(move || {
+            let data = rustix::event::epoll::EventData::new_u64(1);
+            let worked = rustix::io::write(&left, &[1; 1000]).is_ok()
+                && rustix::event::epoll::add(&epoll, &right, data, rustix::event::epoll::EventFlags::IN).is_ok()
+                && right.try_clone().is_ok();
+            // Memory beyond what the allocator has at hand.
+            let memory = vec![1u8; 64 << 20];
+            (look_for_holes().is_ok(), worked && memory.last() == Some(&1))
+        });
+        assert!(hole && worked);
+    }
+
+    #[test]
+    fn a_hole_is_found() {
+        assert!(matches!(look_for_holes(), Err(ProcessError::Hole(_))));
+    }
+}
