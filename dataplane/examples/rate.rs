@@ -1,6 +1,7 @@
 //! What the pipeline costs without any I/O: guest frame to runs of datagrams and back to guest frames, one core.
 //!
 //! `cargo run --release -p dataplane --example rate`
+#![allow(clippy::disallowed_methods, reason = "time starts somewhere")]
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},

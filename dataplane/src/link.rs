@@ -57,6 +57,7 @@ pub struct Spawn {
 ///
 /// # Errors
 /// The socket cannot be made, or the binary not be started.
+#[allow(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn spawn(spawn: &Spawn) -> io::Result<Child> {
     command(spawn, listen(&spawn.socket)?).spawn()
 }

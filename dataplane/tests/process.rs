@@ -1,5 +1,9 @@
 //! The packet path as it runs in life: processes in their sandbox, TAPs, veths, UDP sockets, in network namespaces.
 //! Needs root, `iproute2`, `iputils-ping`, `iperf3`.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests wait, start processes and look into files"
+)]
 
 mod lab;
 

@@ -1,5 +1,9 @@
 //! Two packet paths on threads of this process, guests in memory, the underlay over loopback addresses: the whole of
 //! the burst loop without root.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests wait, start processes and look into files"
+)]
 
 mod common;
 

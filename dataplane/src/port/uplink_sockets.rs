@@ -58,6 +58,7 @@ pub fn open_uplink(addresses: &[IpAddr], source_ports: u8, interface: Option<&st
 ///
 /// # Errors
 /// No route.
+#[allow(clippy::disallowed_methods, reason = "for control, which has the right to")]
 pub fn path_mtu(local: IpAddr, remote: IpAddr) -> io::Result<u32> {
     let socket = UdpSocket::bind((local, 0))?;
     socket.connect((remote, DATA_PORT))?;

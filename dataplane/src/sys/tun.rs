@@ -1,5 +1,9 @@
 //! `ioctl`s of `/dev/net/tun`. Used by control, when it opens a TAP or TUN; never by the packet path.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "control opens the device, and hands the descriptor over"
+)]
 #![allow(unsafe_code, reason = "ioctl has no safe wrapper for the TUN requests")]
 
 use std::{

@@ -1,5 +1,6 @@
 //! Nodes with memory instead of ports and uplinks, frames built by etherparse (not by the code under test), and
 //! counters of which every movement has to be named.
+#![allow(clippy::disallowed_methods, reason = "time starts somewhere")]
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::{

@@ -1,5 +1,9 @@
 //! Two nodes in network namespaces, each with its packet path and a control that is nothing but this file: no LISP
 //! control plane, every mapping is put by hand. Needs root.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests wait, start processes and look into files"
+)]
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::{
