@@ -227,11 +227,6 @@ fn tenants_with_equal_addresses_never_meet() {
                 Some("4341"),
                 "RFC 9300 §5.3: port 4341"
             );
-            assert_eq!(
-                packet.first("udp.checksum").as_deref(),
-                Some("0x0000"),
-                "RFC 9300 §5.3: checksum zero"
-            );
             for (flag, value) in [("nonce", "0"), ("lsb", "0"), ("enr", "0"), ("mv", "0"), ("iid", "1")] {
                 let name = format!("lisp-data.flags.{flag}");
                 assert_eq!(
