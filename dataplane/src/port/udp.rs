@@ -4,6 +4,9 @@
 //! outer source port tells flows apart (RFC 9300, section 5.3: "a source port … computed from a hash of the inner
 //! 5-tuple"). A flow keeps to one socket.
 //!
+//! Linux computes the UDP checksum: it refuses `UDP_SEGMENT` on sockets that send zero, which RFC 9300 (section 5.3)
+//! would rather see, and a checksum left to the device costs nothing.
+//!
 //! A kernel without `UDP_GRO` gives runs of one datagram. One without `UDP_SEGMENT`, or a route over a device that
 //! cannot do without checksum offload, fails the first send: that run, and on some errors all later ones, leave by
 //! `sendmmsg`, a datagram each.
