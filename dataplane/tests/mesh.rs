@@ -379,15 +379,15 @@ fn a_flow_follows_its_mapping_and_others_do_not_notice() {
         sent(&mut a),
         (vec!["192.0.2.2".into(), "192.0.2.2".into(), "192.0.2.2".into()], 2)
     );
-    // Down, by probing: its flows have nowhere to go.
+    // Down, by probing, and no other locator: it is tried all the same, since only control answers probes.
     let rloc = Rloc::new(ip("192.0.2.2"));
     a.apply(&Change::PutPathHealth(PathHealth {
         rloc,
         up: false,
         mtu: None,
     }));
-    assert_silent(&a.send(&guest, &packets[0]));
-    assert_eq!(a.counters()["drop.no-locator"], 1);
+    assert_eq!(sent(&mut a).0, ["192.0.2.2"; 3]);
+    assert_eq!(a.counters()["drop.no-locator"], 0);
     a.apply(&Change::PutPathHealth(PathHealth {
         rloc,
         up: true,
@@ -400,6 +400,36 @@ fn a_flow_follows_its_mapping_and_others_do_not_notice() {
         3,
         "and no connection was lost over it"
     );
+}
+
+#[test]
+fn health_comes_before_priority_while_anything_is_healthy() {
+    let (mut a, guest, _, _) = pair(RLOCS[0]);
+    let locators = vec![locator("192.0.2.7", 1, 1), locator("192.0.2.8", 2, 1)];
+    a.apply(&Change::PutMapping(mapping(
+        "[7]10.7.2.0/24",
+        MappingTarget::Locators(locators),
+    )));
+    let mut goes_to = |health: &[(&str, bool)]| {
+        for (rloc, up) in health {
+            let rloc = Rloc::new(ip(rloc));
+            a.apply(&Change::PutPathHealth(PathHealth {
+                rloc,
+                up: *up,
+                mtu: None,
+            }));
+        }
+        let out = a.send(&guest, &Spec::new(&guest, "10.7.0.1", "10.7.2.1").udp(1, 2, b"x"));
+        out.to_uplinks[0].remote.ip().to_string()
+    };
+    assert_eq!(goes_to(&[]), "192.0.2.7");
+    assert_eq!(goes_to(&[("192.0.2.7", false)]), "192.0.2.8");
+    assert_eq!(
+        goes_to(&[("192.0.2.8", false)]),
+        "192.0.2.7",
+        "none is better: the preferred one"
+    );
+    assert_eq!(goes_to(&[("192.0.2.8", true)]), "192.0.2.8");
 }
 
 #[test]

@@ -14,11 +14,14 @@ fn too_big_packets_are_answered_with_the_size_that_fits() {
         let fabric = Fabric::new(lab, &[SiteKind::Dual, SiteKind::V4, SiteKind::V6])?;
         for (number, fits) in [(2, UNDER_V4), (3, UNDER_V6)] {
             fabric.until_connected(1, number)?;
+            // Guests that believe in more than they were told.
+            for each in [1, number] {
+                let guest = fabric.guest(each).namespace();
+                guest.ip("link set eth0 mtu 1500")?;
+                guest.ip("-6 route flush cache")?;
+                guest.sysctl(&["net.ipv6.conf.eth0.mtu=1500"])?;
+            }
             let guest = fabric.guest(1).namespace();
-            // A guest that believes in more than it was told.
-            guest.ip("link set eth0 mtu 1500")?;
-            guest.ip("-6 route flush cache")?;
-            guest.sysctl(&["net.ipv6.conf.eth0.mtu=1500"])?;
             let ping = |target: &str, size: u32| {
                 guest.attempt(
                     &format!("ping -n -c 2 -i 0.2 -W 1 -M do -s {size} {target}"),
@@ -28,9 +31,11 @@ fn too_big_packets_are_answered_with_the_size_that_fits() {
             let v6 = format!("fd07::{number}");
             let v4 = format!("10.7.{number}.10");
             fabric.guest(1).until_reaches(&v4, Duration::from_secs(10))?;
+            let output = ping(&v6, fits - 48)?;
             assert!(
-                ping(&v6, fits - 48)?.ok,
-                "the largest IPv6 packet passes to site {number}"
+                output.ok,
+                "the largest IPv6 packet passes to site {number}: {}{}",
+                output.stdout, output.stderr
             );
             assert!(
                 ping(&v4, fits - 28)?.ok,

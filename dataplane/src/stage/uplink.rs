@@ -1,4 +1,8 @@
-//! Which locator, out of which uplink: priority, then weight by flow hash, then health (RFC 9300 §11, RFC 9301 §5.4).
+//! Which locator, out of which uplink: health, then priority, then weight by flow hash (RFC 9300 §11, RFC 9301 §5.4).
+//!
+//! Health comes from RLOC-probes, which the other node's control process answers: while that one restarts its packet
+//! path works on. So where every locator seems down they are used all the same: nothing better is known, and what is
+//! down for real loses nothing by it.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -25,9 +29,8 @@ pub fn choose(
     layout: Layout,
     flow_hash: u32,
 ) -> Result<MeshHop, DropReason> {
-    let usable = |path: &&Path| {
-        path.up && path.locator.reachable && path.locator.priority != NEVER && path.locator.rloc.is_usable()
-    };
+    let usable =
+        |path: &&Path| path.locator.reachable && path.locator.priority != NEVER && path.locator.rloc.is_usable();
     let attached = |path: &&Path| {
         let address = path.locator.rloc.address;
         let ours = uplinks
@@ -36,7 +39,9 @@ pub fn choose(
             .any(|uplink| uplink.config.addresses.contains(&address));
         !ours && uplinks.towards(Family::of(address), flow_hash).is_some()
     };
-    let candidates = || mapping.paths.iter().filter(usable).filter(attached);
+    let reachable = || mapping.paths.iter().filter(usable).filter(attached);
+    let all_down = !reachable().any(|path| path.up);
+    let candidates = || reachable().filter(|path| path.up || all_down);
     let Some(best) = candidates().map(|path| path.locator.priority).min() else {
         let any = mapping.paths.iter().any(|path| usable(&path));
         return Err(if any {
