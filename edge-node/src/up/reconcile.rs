@@ -12,6 +12,8 @@ use crate::intent::{Intent, NetworkKind};
 
 /// Between probes of a locator that is not sent to just now: `status` shall tell the truth of it within three seconds.
 const PROBE_IDLE: Duration = Duration::from_secs(2);
+/// Longest wait for a Map-Reply: a Map-Server that returns is asked, and has answered, within two seconds.
+const REQUEST_TIMEOUT_MAX: Duration = Duration::from_millis(1500);
 
 impl Node {
     /// Makes the machine what `intent` says, as far as it can be; what cannot is told about.
@@ -103,6 +105,7 @@ impl Node {
             locators,
             timers: Timers {
                 probe_idle_interval: PROBE_IDLE,
+                request_timeout_max: REQUEST_TIMEOUT_MAX,
                 ..Timers::default()
             },
             limits: Limits::default(),
