@@ -83,6 +83,8 @@ impl Model {
             .iter()
             .copied()
             .find(|rloc| !self.down[*rloc])
+            // All down: the best is used all the same, for probing may be what is down.
+            .or(locators.first().copied())
             .ok_or("drop.no-locator")
     }
 }
