@@ -308,7 +308,11 @@ impl Control {
     pub fn listen_until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            while let Some((up, descriptors)) = self.link.receive().unwrap() {
+            // Looks after each message: the end of the link may come right behind the last one.
+            while !done(self) {
+                let Some((up, descriptors)) = self.link.receive().unwrap() else {
+                    break;
+                };
                 match up {
                     Up::Hello(hello) => self.hello = Some(hello),
                     Up::Event(Event::Descriptors(held)) => self.held.push((held, descriptors)),
