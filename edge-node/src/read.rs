@@ -50,11 +50,11 @@ pub fn sources(paths: &[PathBuf]) -> Result<Vec<Source>, Report> {
     let mut errors = Vec::new();
     for path in paths {
         let result = if path.as_os_str() == "-" {
-            standard_input().map(|source| found.push(source))
+            standard_input().and_then(not_empty).map(|source| found.push(source))
         } else if path.is_dir() {
             folder(path, &mut found)
         } else {
-            file(path).map(|source| found.push(source))
+            file(path).and_then(not_empty).map(|source| found.push(source))
         };
         if let Err(error) = result {
             errors.push(error);
@@ -102,14 +102,10 @@ fn broken(source: &Source, error: &serde_saphyr::Error) -> IntentError {
     let bare = error.without_snippet();
     let span = bare.location().map_or_else(Span::default, Span::from);
     let text = bare.to_string();
-    let message = text.lines().next().unwrap_or("this is no YAML");
-    let message = strip_place(message);
-    let help = if message.contains("duplicate") {
-        "a key may stand once in a map: keep one of the two"
-    } else {
-        "mind the indentation (spaces, no tabs), the quotes, and that every `{` and `[` is closed; text with `: `, `#` \
-         or a leading `[`, `{`, `*`, `&` needs quotes"
-    };
+    let message = strip_place(text.lines().next().unwrap_or("it cannot be read"));
+    // What the parser's own callers could set is nothing that an operator can.
+    let message = message.split(", set ").next().unwrap_or(message);
+    let help = remedy(message);
     document::located(
         source,
         span,
@@ -118,6 +114,29 @@ fn broken(source: &Source, error: &serde_saphyr::Error) -> IntentError {
         String::new(),
         false,
     )
+}
+
+/// What to do about the parser's complaint.
+fn remedy(complaint: &str) -> &'static str {
+    let says = |word: &str| complaint.contains(word);
+    if says("duplicate") {
+        "a key may stand once in a map: keep one of the two"
+    } else if says("tab") {
+        "indent with spaces"
+    } else if says("quote") {
+        "close the quote that begins here"
+    } else if says("anchor") || says("alias") {
+        "`*` begins a reference to an anchor: put text that begins with it into quotes"
+    } else if says("flow") || says("indicator") && says("':'") {
+        "a `{` or a `[` on this line or before it is not closed, or a `,` is missing"
+    } else if says("mapping values") {
+        "text with `: ` in it needs quotes; a key and its value stand on a line of their own"
+    } else if says("block") || says("indent") {
+        "fields of one map, and items of one list, begin in the same column"
+    } else {
+        "mind the indentation, the quotes, and that every `{` and `[` is closed; text with `: `, ` #` or a leading `[`, \
+         `{`, `*`, `&` needs quotes"
+    }
 }
 
 /// The parser names line and column in its own way; ours stand in front of the message.
@@ -139,6 +158,22 @@ fn standard_input() -> Result<Source, IntentError> {
         }),
         Err(error) => Err(cannot("<stdin>", "read", &error)),
     }
+}
+
+/// Who names a file means something in it.
+fn not_empty(source: Source) -> Result<Source, IntentError> {
+    let empty = |line: &str| {
+        let line = line.trim();
+        line.is_empty() || line.starts_with('#') || line == "---" || line == "..."
+    };
+    if source.text.lines().all(empty) {
+        return Err(IntentError::whole(
+            source.name,
+            "there is no object in it",
+            "write one (`weft schema` says how), or name another file",
+        ));
+    }
+    Ok(source)
 }
 
 fn folder(path: &Path, found: &mut Vec<Source>) -> Result<(), IntentError> {
@@ -197,4 +232,49 @@ fn cannot(name: &str, verb: &str, error: &io::Error) -> IntentError {
         _ => "see that it is a readable file or folder",
     };
     IntentError::whole(name, format!("cannot {verb} it: {error}"), help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_read_in_the_order_of_names_and_missing_files_all_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("written");
+        let secret = |name: &str| {
+            format!("apiVersion: weft.dev/v1\nkind: Secret\nmetadata: {{name: {name}}}\nspec: {{file: {name}.key}}\n")
+        };
+        write("b.yaml", &secret("two"));
+        write("a.yml", &format!("{}---\n{}", secret("one"), secret("three")));
+        write("notes.txt", "no YAML: [");
+        write("empty.yaml", "# nothing yet\n");
+        let found = documents(&[folder.path().to_owned()]).expect("good");
+        let names: Vec<&str> = found.iter().map(|document| document.name.as_str()).collect();
+        assert_eq!(names, ["one", "three", "two"]);
+        assert_eq!(found[0].source.base, folder.path());
+        let missing = [
+            folder.path().join("x.yaml"),
+            folder.path().join("y.yaml"),
+            folder.path().join("empty.yaml"),
+        ];
+        let Report(errors) = documents(&missing).expect_err("they are not there");
+        assert_eq!(errors.len(), 3);
+        assert!(errors[0].message.contains("cannot read it"), "{}", errors[0]);
+        assert!(errors[2].message.contains("no object"), "{}", errors[2]);
+        let nothing = tempfile::tempdir().expect("a folder");
+        let Report(errors) = documents(&[nothing.path().to_owned()]).expect_err("it is empty");
+        assert!(errors[0].message.contains("no *.yaml file"), "{}", errors[0]);
+    }
+
+    #[test]
+    fn a_relative_path_starts_from_the_folder_of_its_document() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let text = "apiVersion: weft.dev/v1\nkind: Secret\nmetadata: {name: one}\nspec: {file: keys/one.key}\n";
+        fs::write(folder.path().join("a.yaml"), text).expect("written");
+        let found = documents(&[folder.path().join("a.yaml")]).expect("good");
+        let intent = crate::validate::intent(&found).expect("a good intent");
+        let expected = crate::intent::SecretSource::File(folder.path().join("keys/one.key"));
+        assert_eq!(intent.secrets["one"], expected);
+    }
 }

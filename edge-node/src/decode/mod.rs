@@ -73,8 +73,10 @@ pub fn run(arguments: &DecodeArgs) -> ExitCode {
         }
     };
     let end = match arguments.output {
-        DecodeFormat::Text => out.write_all(text::summary(&totals).as_bytes()),
-        DecodeFormat::Json => Ok(()),
+        DecodeFormat::Text if totals.packets > 0 || totals.error.is_none() => {
+            out.write_all(text::summary(&totals).as_bytes())
+        }
+        DecodeFormat::Text | DecodeFormat::Json => Ok(()),
     };
     if end
         .and_then(|()| out.flush())
