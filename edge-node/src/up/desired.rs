@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
@@ -50,8 +50,8 @@ pub struct Desired {
 }
 
 impl Desired {
-    /// From the intent and the interfaces.
-    pub fn new(intent: &Intent, interfaces: &Interfaces) -> Self {
+    /// From the intent, the interfaces, and the machine's DNS resolvers.
+    pub fn new(intent: &Intent, interfaces: &Interfaces, resolvers: &[SocketAddr]) -> Self {
         let mut desired = Self {
             uplinks: uplinks(intent, interfaces),
             ..Self::default()
@@ -67,7 +67,7 @@ impl Desired {
                 let Some(network) = intent.networks.get(&nic.network) else {
                     continue;
                 };
-                let port = port(guest, nic, network, underlay);
+                let port = port(guest, nic, network, underlay, resolvers);
                 desired.ports.insert(port.id, port);
             }
         }
@@ -228,7 +228,13 @@ pub fn guest_mtu(network: &intent::Network, underlay: u32) -> u16 {
     u16::try_from(mtu.max(MIN_MTU)).unwrap_or(u16::MAX)
 }
 
-fn port(guest: &str, nic: &intent::Nic, network: &intent::Network, underlay: u32) -> PortConfig {
+fn port(
+    guest: &str,
+    nic: &intent::Nic,
+    network: &intent::Network,
+    underlay: u32,
+    resolvers: &[SocketAddr],
+) -> PortConfig {
     let attachment = match &nic.attach {
         Attach::Tap { interface, .. } => Attachment::Tap {
             interface: interface.clone(),
@@ -253,7 +259,11 @@ fn port(guest: &str, nic: &intent::Nic, network: &intent::Network, underlay: u32
             ipv6: GATEWAY_V6,
             mtu: guest_mtu(network, underlay),
             lease: LEASE,
-            dns_upstream: Vec::new(),
+            dns_upstream: match network.kind {
+                intent::NetworkKind::Local(_) => resolvers.to_vec(),
+                // The names of the world are not to be had inside a mesh.
+                intent::NetworkKind::Mesh(_) => Vec::new(),
+            },
         },
         host_name: guest.to_owned(),
     }
@@ -332,7 +342,7 @@ spec:
 
     #[test]
     fn what_is_referred_to_comes_first_and_goes_last() {
-        let all = Desired::new(&intent(), &interfaces());
+        let all = Desired::new(&intent(), &interfaces(), &[]);
         let nothing = Desired::default();
         assert_eq!(
             kinds(&all.changes_from(&nothing)),
@@ -347,10 +357,10 @@ spec:
 
     #[test]
     fn one_change_costs_one_change() {
-        let before = Desired::new(&intent(), &interfaces());
+        let before = Desired::new(&intent(), &interfaces(), &[]);
         let mut later = interfaces();
         later.insert("wan0".to_owned(), interface(1500, &["192.0.2.1"]));
-        let after = Desired::new(&intent(), &later);
+        let after = Desired::new(&intent(), &later, &[]);
         assert_eq!(kinds(&after.changes_from(&before)), ["uplink"]);
     }
 
@@ -365,13 +375,13 @@ spec:
             },
         );
         later.insert("wan1".to_owned(), interface(1500, &[]));
-        assert!(Desired::new(&intent(), &later).uplinks.is_empty());
-        assert!(Desired::new(&intent(), &Interfaces::new()).uplinks.is_empty());
+        assert!(Desired::new(&intent(), &later, &[]).uplinks.is_empty());
+        assert!(Desired::new(&intent(), &Interfaces::new(), &[]).uplinks.is_empty());
     }
 
     #[test]
     fn guests_fit_the_smallest_uplink_in_any_dress() {
-        let desired = Desired::new(&intent(), &interfaces());
+        let desired = Desired::new(&intent(), &interfaces(), &[]);
         let port = desired.ports.values().next().expect("a port");
         assert_eq!(u32::from(port.gateway.mtu), 1400 - OVERHEAD - RESERVE);
         let mut network = intent().networks.remove("plant").expect("a mesh");
@@ -383,7 +393,7 @@ spec:
 
     #[test]
     fn guests_the_node_and_others_have_names() {
-        let desired = Desired::new(&intent(), &interfaces());
+        let desired = Desired::new(&intent(), &interfaces(), &[]);
         let network = desired.networks.values().next().expect("a network");
         let names: Vec<&str> = network.names.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["guest-a.plant.weft", "guest-b.plant.weft", "site-a.plant.weft"]);
@@ -391,7 +401,7 @@ spec:
 
     #[test]
     fn the_gateway_is_the_same_on_every_node() {
-        let desired = Desired::new(&intent(), &interfaces());
+        let desired = Desired::new(&intent(), &interfaces(), &[]);
         let port = desired.ports.values().next().expect("a port");
         assert_eq!(port.gateway.mac, GATEWAY_MAC);
         assert_eq!(port.gateway.ipv6, GATEWAY_V6);
@@ -404,7 +414,7 @@ spec:
 
     #[test]
     fn what_was_closed_is_opened_again() {
-        let all = Desired::new(&intent(), &interfaces());
+        let all = Desired::new(&intent(), &interfaces(), &[]);
         let mut before = all.clone();
         let port = *before.ports.keys().next().expect("a port");
         before.forget(&[Change::RemovePort(port)]);

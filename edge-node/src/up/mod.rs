@@ -11,7 +11,7 @@
 //! | `packets.rs` | the packet path's process and the link to it |
 //! | `shell.rs` | sockets and clock of the xTR |
 //! | `map_servers.rs` | Map-Servers of this node |
-//! | `uplinks.rs`, `interfaces.rs`, `exit.rs` | the machine's interfaces |
+//! | `uplinks.rs`, `interfaces.rs`, `exit.rs`, `resolvers.rs` | the machine's interfaces, and its DNS resolvers |
 //! | `preflight.rs`, `secrets.rs` | what the machine must have before anything is changed |
 //! | `status.rs` | the truth about all of it |
 
@@ -27,6 +27,7 @@ mod packets;
 mod preflight;
 mod reconcile;
 mod requests;
+mod resolvers;
 mod secrets;
 mod shell;
 pub mod status;

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    net::SocketAddr,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -59,6 +60,7 @@ pub struct Node {
     pub(super) packet_path: PacketPath,
     pub(super) desired: Desired,
     pub(super) descriptors: Descriptors,
+    pub(super) resolvers: Vec<SocketAddr>,
     pub(super) shell: Shell,
     datagrams: mpsc::Receiver<Datagram>,
     pub(super) xtr_id: XtrId,
@@ -112,6 +114,7 @@ impl Node {
             packet_path: PacketPath::default(),
             desired: Desired::default(),
             descriptors: Descriptors::default(),
+            resolvers: Vec::new(),
             shell,
             datagrams,
             xtr_id,
@@ -170,6 +173,9 @@ impl Node {
         }
         let failures = self.carry_out(intent, secrets).await;
         self.failures.extend(failures);
+        for failure in &self.failures {
+            tracing::error!(failure, "not as it was asked for");
+        }
         if self.connected {
             self.send_everything().await;
         }
@@ -306,7 +312,7 @@ impl Node {
 
     async fn interfaces_changed(&mut self) {
         let interfaces = self.interfaces.borrow_and_update().clone();
-        let desired = Desired::new(&self.intent, &interfaces);
+        let desired = Desired::new(&self.intent, &interfaces, &self.resolvers);
         let returned = self.waiting_for_interface(&interfaces);
         if desired.uplinks != self.desired.uplinks || returned {
             tracing::info!(returned, "interfaces changed");

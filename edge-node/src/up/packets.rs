@@ -177,6 +177,7 @@ impl Supervisor {
                     if self.events.send(connected).await.is_err() {
                         return;
                     }
+                    let since = Instant::now();
                     match self.serve(link).await {
                         Ok(()) => return,
                         Err(error) => {
@@ -184,6 +185,10 @@ impl Supervisor {
                             tracing::error!(reason, "the packet path is gone; starting another");
                             if self.events.send(FromPackets::Lost(reason)).await.is_err() {
                                 return;
+                            }
+                            if since.elapsed() < PAUSE {
+                                // It dies of what it is told: not as fast as we can.
+                                sleep(PAUSE).await;
                             }
                         }
                     }
