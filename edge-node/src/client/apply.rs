@@ -87,15 +87,15 @@ fn show(format: Format, applied: &Applied) {
         return;
     }
     for action in &applied.actions {
-        println!("{action}");
+        say!("{action}");
     }
     match (applied.actions.is_empty(), applied.done) {
-        (true, _) => println!("nothing to change"),
-        (false, true) => println!("applied as generation {}", applied.generation),
-        (false, false) => println!("{} to do; nothing was changed", count(applied.actions.len())),
+        (true, _) => say!("nothing to change"),
+        (false, true) => say!("applied as generation {}", applied.generation),
+        (false, false) => say!("{} to do; nothing was changed", count(applied.actions.len())),
     }
     for warning in &applied.warnings {
-        println!("warning: {warning}");
+        say!("warning: {warning}");
     }
 }
 

@@ -69,7 +69,7 @@ impl ClientError {
     pub fn print(self, format: Format) -> ExitCode {
         let report = self.report();
         match format {
-            Format::Json => println!("{}", serde_json::json!({"errors": report})),
+            Format::Json => say!("{}", serde_json::json!({"errors": report})),
             Format::Yaml | Format::Text | Format::Wide => {
                 eprint!("{}", report.render(io::IsTerminal::is_terminal(&io::stderr())));
             }

@@ -1,5 +1,21 @@
 //! Client verbs: each asks a running node over its control API and prints what it says.
 
+/// Prints a line. Who reads it may have read enough (`weft status | head`): that is no failure.
+macro_rules! say {
+    ($($argument:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($argument)*);
+    }};
+}
+
+/// As `say`, without the end of the line.
+macro_rules! say_exactly {
+    ($($argument:tt)*) => {{
+        use std::io::Write as _;
+        let _ = write!(std::io::stdout(), $($argument)*);
+    }};
+}
+
 mod apply;
 mod capture;
 mod connection;

@@ -83,7 +83,7 @@ fn show(format: Format, single: bool, objects: &[&StoredObject]) {
         (Format::Yaml, ..) => {
             // What is printed can be applied again.
             let texts: Vec<String> = objects.iter().map(|object| object.to_yaml()).collect();
-            print!("{}", texts.join("---\n"));
+            say_exactly!("{}", texts.join("---\n"));
         }
         (Format::Text | Format::Wide, ..) => {
             let rows: Vec<Vec<String>> = objects
@@ -91,7 +91,7 @@ fn show(format: Format, single: bool, objects: &[&StoredObject]) {
                 .map(|object| row(object, format == Format::Wide))
                 .collect();
             if rows.is_empty() {
-                println!("nothing");
+                say!("nothing");
             }
             table(
                 "",

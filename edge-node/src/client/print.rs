@@ -8,11 +8,11 @@ use crate::cli::Format;
 pub fn structured(format: Format, value: &impl Serialize) -> bool {
     match format {
         Format::Json => match serde_json::to_string_pretty(value) {
-            Ok(text) => println!("{text}"),
+            Ok(text) => say!("{text}"),
             Err(error) => eprintln!("weft: {error}"),
         },
         Format::Yaml => match serde_saphyr::to_string(value) {
-            Ok(text) => print!("{text}"),
+            Ok(text) => say_exactly!("{text}"),
             Err(error) => eprintln!("weft: {error}"),
         },
         Format::Text | Format::Wide => return false,
@@ -26,7 +26,7 @@ pub fn table(title: &str, heading: &[&str], rows: &[Vec<String>]) {
         return;
     }
     if !title.is_empty() {
-        println!("\n{title}");
+        say!("\n{title}");
     }
     let mut widths: Vec<usize> = heading.iter().map(|cell| cell.chars().count()).collect();
     for row in rows {
@@ -39,7 +39,7 @@ pub fn table(title: &str, heading: &[&str], rows: &[Vec<String>]) {
             .zip(&widths)
             .map(|(cell, width)| format!("{cell:width$}"))
             .collect();
-        println!("  {}", cells.join("  ").trim_end());
+        say!("  {}", cells.join("  ").trim_end());
     };
     print(&mut heading.iter().copied());
     for row in rows {

@@ -36,10 +36,11 @@ pub fn ping(arguments: &PingArgs) -> ExitCode {
                 let rtt = answer.rtt.map(|rtt| rtt.as_secs_f64() * 1e3);
                 if text {
                     match rtt {
-                        Some(rtt) => println!("{}: seq={number} time={rtt:.3} ms", answer.address),
-                        None => println!(
+                        Some(rtt) => say!("{}: seq={number} time={rtt:.3} ms", answer.address),
+                        None => say!(
                             "{}: seq={number} no reply within {:?}",
-                            answer.address, arguments.timeout
+                            answer.address,
+                            arguments.timeout
                         ),
                     }
                 }
@@ -60,9 +61,9 @@ pub fn ping(arguments: &PingArgs) -> ExitCode {
                 "rtt_ms": {"min": least, "avg": average, "max": most}, "rtts_ms": rtts,
             });
             if !structured(format, &summary) {
-                println!("{} sent, {} received", rtts.len(), received.len());
+                say!("{} sent, {} received", rtts.len(), received.len());
                 if let (Some(least), Some(average), Some(most)) = (least, average, most) {
-                    println!("rtt min/avg/max = {least:.3}/{average:.3}/{most:.3} ms");
+                    say!("rtt min/avg/max = {least:.3}/{average:.3}/{most:.3} ms");
                 }
             }
             Ok(if received.is_empty() {
@@ -88,9 +89,12 @@ pub fn lig(arguments: &LigArgs) -> ExitCode {
             };
             let answer: LigAnswer = Client::new(&arguments.node).post("/v1/lig", &request).await?;
             if !structured(format, &answer) {
-                println!(
+                say!(
                     "Map-Reply for {} from {} in {:.2} ms, {} sent",
-                    answer.eid, answer.from, answer.rtt_ms, answer.tries
+                    answer.eid,
+                    answer.from,
+                    answer.rtt_ms,
+                    answer.tries
                 );
                 for record in &answer.records {
                     let kind = if record.authoritative {
@@ -98,9 +102,9 @@ pub fn lig(arguments: &LigArgs) -> ExitCode {
                     } else {
                         "by proxy"
                     };
-                    println!("{}, TTL {} min, {kind}", record.eid_prefix, record.ttl_minutes);
+                    say!("{}, TTL {} min, {kind}", record.eid_prefix, record.ttl_minutes);
                     if record.locators.is_empty() {
-                        println!("  negative: {}", record.action);
+                        say!("  negative: {}", record.action);
                     }
                     let rows = record.locators.iter().map(|locator| {
                         let reachable = if locator.reachable { "reachable" } else { "unreachable" };
@@ -136,7 +140,7 @@ pub fn trace(arguments: &TraceArgs) -> ExitCode {
             };
             let answer: TraceAnswer = Client::new(&arguments.node).post("/v1/trace", &request).await?;
             if !structured(format, &answer) {
-                println!("{}", answer.packet);
+                say!("{}", answer.packet);
                 let rows = answer.steps.iter().enumerate().map(|(number, step)| {
                     vec![
                         (number + 1).to_string(),

@@ -28,7 +28,7 @@ pub fn status(arguments: &StatusArgs) -> ExitCode {
 
 fn show(status: &Status, wide: bool) {
     let name = status.node.as_deref().unwrap_or("Map-Server only");
-    println!(
+    say!(
         "node {name}, weft {}, up {}, generation {}",
         status.version,
         seconds(status.uptime),
@@ -36,18 +36,18 @@ fn show(status: &Status, wide: bool) {
     );
     if let Some(dataplane) = &status.dataplane {
         match dataplane.pid {
-            Some(pid) => println!("packet path: process {pid}, connected {}", seconds(dataplane.uptime)),
-            None => println!(
+            Some(pid) => say!("packet path: process {pid}, connected {}", seconds(dataplane.uptime)),
+            None => say!(
                 "packet path: being started; the last one ended: {}",
                 or_dash(dataplane.last_end.clone())
             ),
         }
     }
     for failure in &status.failures {
-        println!("FAILED: {failure}");
+        say!("FAILED: {failure}");
     }
     for warning in &status.warnings {
-        println!("warning: {warning}");
+        say!("warning: {warning}");
     }
     let rows = |rows: Vec<Vec<String>>| rows;
     let uplinks = status.uplinks.iter().map(|uplink| {
@@ -162,7 +162,7 @@ fn map_server(server: &MapServer) {
         server.name,
         server.listening.join(" ")
     );
-    println!("\n{title}");
+    say!("\n{title}");
     let heading = ["EID-PREFIX", "SITE", "RLOCS", "STATE", "REFRESHED", "EXPIRES IN"];
     table("", &heading, &registrations.collect::<Vec<_>>());
     let counters: Vec<Vec<String>> = server

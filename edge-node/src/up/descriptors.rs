@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, io, net::IpAddr, os::fd::OwnedFd};
 
 use dataplane::{
-    control::{Change, Held, Hello, PortId, UplinkConfig, UplinkId},
+    control::{Attachment, Change, Held, Hello, PortId, UplinkConfig, UplinkId},
     port::uplink_sockets::open_uplink,
 };
 use rtnetlink::Handle;
@@ -25,6 +25,8 @@ struct Port {
     fd: OwnedFd,
     /// How it was attached; unknown when it was taken over from a packet path that ran before us.
     attach: Option<Attach>,
+    /// Index of the veth that it is tied to; none for a TAP.
+    index: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -60,7 +62,18 @@ impl Descriptors {
             match what {
                 Held::Port(id) => {
                     if let Some(fd) = descriptors.pop() {
-                        self.ports.entry(id).or_insert(Port { fd, attach: None });
+                        let config = hello.ports.iter().find(|port| port.id == id);
+                        let index = config.and_then(|port| match &port.attachment {
+                            Attachment::Packet { interface, .. } => {
+                                interfaces.get(interface).map(|interface| interface.index)
+                            }
+                            _ => None,
+                        });
+                        self.ports.entry(id).or_insert(Port {
+                            fd,
+                            attach: None,
+                            index,
+                        });
                     }
                 }
                 Held::Uplink(id) => {
@@ -115,8 +128,15 @@ impl Descriptors {
                 .map(|(_, nic)| &nic.attach)
         };
         for (id, port) in &self.ports {
-            let same = port.attach.is_none() || port.attach.as_ref() == attach(id);
-            if !desired.ports.contains_key(id) || !same {
+            let wanted = attach(id);
+            let same = port.attach.is_none() || port.attach.as_ref() == wanted;
+            let there = match wanted {
+                Some(Attach::Veth { interface }) => {
+                    interfaces.get(interface).map(|interface| interface.index) == port.index
+                }
+                _ => true,
+            };
+            if !desired.ports.contains_key(id) || !same || !there {
                 stale.push(Change::RemovePort(*id));
             }
         }
@@ -211,14 +231,9 @@ impl Descriptors {
                     continue;
                 }
                 match interfaces::open(handle, nic, port.gateway.mtu).await {
-                    Ok(fd) => {
-                        self.ports.insert(
-                            id,
-                            Port {
-                                fd,
-                                attach: Some(nic.attach.clone()),
-                            },
-                        );
+                    Ok((fd, index)) => {
+                        let attach = Some(nic.attach.clone());
+                        self.ports.insert(id, Port { fd, attach, index });
                     }
                     Err(reason) => {
                         failures.push(format!("Guest/{guest}, NIC `{}`: {reason}", nic.name));
@@ -366,5 +381,56 @@ mod tests {
         let stale = |index| descriptors.stale(&Intent::default(), &desired, &interface(index));
         assert_eq!(stale(3), Vec::new());
         assert_eq!(stale(4), vec![Change::RemoveUplink(wan.id)]);
+    }
+
+    #[test]
+    fn a_veth_that_is_gone_or_another_one_is_noticed() {
+        let mut intent = Intent::default();
+        let nic = crate::intent::Nic {
+            name: "eth0".into(),
+            network: "plant".into(),
+            attach: Attach::Veth { interface: "vb".into() },
+            mac: [2, 0, 0, 0, 0, 1],
+            addresses: Vec::new(),
+            routed: Vec::new(),
+        };
+        let guest = crate::intent::Guest {
+            labels: BTreeMap::new(),
+            nics: vec![nic.clone()],
+        };
+        intent.guests.insert("g".into(), guest);
+        let network = crate::intent::Network {
+            kind: crate::intent::NetworkKind::Local(crate::intent::Local {
+                nat44: true,
+                nat66: true,
+            }),
+            domain: "plant.weft".into(),
+            names: BTreeMap::new(),
+            mtu: None,
+            ipv4: None,
+        };
+        intent.networks.insert("plant".into(), network);
+        let desired = Desired::new(&intent, &Interfaces::new(), &[]);
+        let id = names::port("g", "eth0");
+        let mut descriptors = Descriptors::default();
+        let port = Port {
+            fd: null(),
+            attach: Some(nic.attach),
+            index: Some(5),
+        };
+        descriptors.ports.insert(id, port);
+        let stale = |interfaces: &Interfaces| descriptors.stale(&intent, &desired, interfaces);
+        let veth = |index| {
+            let interface = super::super::uplinks::Interface {
+                index,
+                mtu: 1500,
+                running: true,
+                addresses: Vec::new(),
+            };
+            Interfaces::from([("vb".to_owned(), interface)])
+        };
+        assert_eq!(stale(&veth(5)), Vec::new());
+        assert_eq!(stale(&veth(6)), vec![Change::RemovePort(id)]);
+        assert_eq!(stale(&Interfaces::new()), vec![Change::RemovePort(id)]);
     }
 }

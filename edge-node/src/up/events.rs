@@ -66,6 +66,7 @@ impl Node {
             PacketEvent::PathTooSmall { rloc, size } => self.path_too_small(rloc, size),
             PacketEvent::PortFailed(id, reason) => {
                 // Not served any more, and so not registered any more; it comes back with its interface.
+                self.failed_lately = true;
                 self.descriptors.port_failed(id);
                 if let Some(port) = self.desired.ports.remove(&id) {
                     tracing::error!(guest = port.name, reason, "a guest port failed");
@@ -76,6 +77,7 @@ impl Node {
                 }
             }
             PacketEvent::UplinkFailed(id, reason) => {
+                self.failed_lately = true;
                 self.descriptors.uplink_failed(id);
                 if let Some(uplink) = self.desired.uplinks.remove(&id) {
                     tracing::error!(uplink = uplink.name, reason, "an uplink failed");

@@ -16,11 +16,12 @@ use crate::intent::{Attach, Nic, TapNamespace};
 /// Bytes of the longest super-packet that guests send: 64 segments of an uplink's MTU do not get longer.
 const SUPER_PACKET: u32 = 59_000;
 
-/// Opens what a NIC is attached by and brings it up; a TAP goes into its namespace when it has one.
+/// Opens what a NIC is attached by and brings it up; a TAP goes into its namespace when it has one. With the
+/// descriptor comes the index of the veth that it is tied to.
 ///
 /// # Errors
 /// With what the kernel refused, in words for the operator.
-pub async fn open(handle: &Handle, nic: &Nic, mtu: u16) -> Result<OwnedFd, String> {
+pub async fn open(handle: &Handle, nic: &Nic, mtu: u16) -> Result<(OwnedFd, Option<u32>), String> {
     match &nic.attach {
         Attach::Tap { interface, netns } => {
             let fd = open_tap(interface, false).map_err(|error| explain("make the TAP", interface, &error))?;
@@ -46,7 +47,7 @@ pub async fn open(handle: &Handle, nic: &Nic, mtu: u16) -> Result<OwnedFd, Strin
                     .map_err(|error| explain("bring up", interface, &error))?,
                 Some(namespace) => into(handle, index, interface, namespace, mtu).await?,
             }
-            Ok(fd)
+            Ok((fd, None))
         }
         Attach::Veth { interface } => {
             let index = index_of(handle, interface)
@@ -58,7 +59,8 @@ pub async fn open(handle: &Handle, nic: &Nic, mtu: u16) -> Result<OwnedFd, Strin
             set(handle, message)
                 .await
                 .map_err(|error| explain("bring up", interface, &error))?;
-            open_packet(interface).map_err(|error| explain("open", interface, &error))
+            let fd = open_packet(interface).map_err(|error| explain("open", interface, &error))?;
+            Ok((fd, Some(index)))
         }
     }
 }

@@ -78,6 +78,7 @@ pub struct Node {
     pub(super) use_sender: mpsc::Sender<Vec<MappingStatus>>,
     pub(super) packets_by: BTreeMap<EidPrefix, u64>,
     pub(super) seconds: u64,
+    pub(super) failed_lately: bool,
 }
 
 /// What is known of the packet path's process.
@@ -132,6 +133,7 @@ impl Node {
             use_sender,
             packets_by: BTreeMap::new(),
             seconds: 0,
+            failed_lately: false,
             directories,
         })
     }
@@ -282,7 +284,10 @@ impl Node {
                 Some(request) = requests.recv() => self.request(request).await,
                 Ok(()) = self.interfaces.changed() => self.interfaces_changed().await,
                 Some(held) = self.used.recv() => self.mappings_used(&held),
-                _ = second.tick() => self.second(),
+                _ = second.tick() => {
+                    self.second();
+                    self.try_failed_again().await;
+                }
             }
             self.flush_xtr();
         }
@@ -313,11 +318,25 @@ impl Node {
     async fn interfaces_changed(&mut self) {
         let interfaces = self.interfaces.borrow_and_update().clone();
         let desired = Desired::new(&self.intent, &interfaces, &self.resolvers);
-        let returned = self.waiting_for_interface(&interfaces);
-        if desired.uplinks != self.desired.uplinks || returned {
-            tracing::info!(returned, "interfaces changed");
-            let (intent, secrets) = (self.intent.clone(), self.secrets.clone());
-            self.failures = self.carry_out(intent, secrets).await;
+        let gone = !self.descriptors.stale(&self.intent, &desired, &interfaces).is_empty();
+        if gone || desired.uplinks != self.desired.uplinks || self.waiting_for_interface(&interfaces) {
+            tracing::info!("interfaces changed");
+            self.carry_out_again().await;
+        }
+    }
+
+    /// Tries once more what the packet path said has failed.
+    async fn try_failed_again(&mut self) {
+        if std::mem::take(&mut self.failed_lately) {
+            self.carry_out_again().await;
+        }
+    }
+
+    async fn carry_out_again(&mut self) {
+        let (intent, secrets) = (self.intent.clone(), self.secrets.clone());
+        self.failures = self.carry_out(intent, secrets).await;
+        for failure in &self.failures {
+            tracing::error!(failure, "not as it was asked for");
         }
     }
 

@@ -7,7 +7,7 @@ use dataplane::control::Change;
 use lisp::{EidPrefix, Locator, Rloc, SiteId};
 use xtr::{Command, Config, DatabaseMapping, Limits, MapServerPeer, Secret, Timers};
 
-use super::{desired::Desired, names, node::Node, resolvers, secrets::Secrets};
+use super::{desired::Desired, names, node::Node, resolvers, secrets::Secrets, uplinks};
 use crate::intent::{Intent, NetworkKind};
 
 /// Between probes of a locator that is not sent to just now: `status` shall tell the truth of it within three seconds.
@@ -26,7 +26,9 @@ impl Node {
         {
             failures.push(reason);
         }
-        let interfaces = self.interfaces.borrow().clone();
+        // Read anew: the watch lags a little behind.
+        let interfaces = uplinks::read(&self.handle).await;
+        let interfaces = interfaces.unwrap_or_else(|_| self.interfaces.borrow().clone());
         self.resolvers = resolvers::read();
         let mut desired = Desired::new(&intent, &interfaces, &self.resolvers);
         if self.packets.is_none() && !needs_packets(&intent) {
