@@ -113,7 +113,10 @@ fn refuse(report: &Report) -> ExitCode {
 async fn serve(sources: &[read::Source], directories: &Directories) -> Result<(), Failure> {
     let machine = |what: &str, error: &io::Error| Failure::Machine(format!("{what}: {error}"));
     for directory in [&directories.state_dir, &directories.runtime_dir] {
-        private(directory).map_err(|error| machine(&format!("cannot use {}", directory.display()), &error))?;
+        private(directory).map_err(|error| {
+            let help = "run as root, or name other folders with --state-dir and --runtime-dir";
+            Failure::Machine(format!("cannot use {}: {error}; {help}", directory.display()))
+        })?;
     }
     let socket = directories.runtime_dir.join("api.sock");
     if std::os::unix::net::UnixStream::connect(&socket).is_ok() {

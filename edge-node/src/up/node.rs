@@ -167,6 +167,7 @@ impl Node {
             )?
         };
         if needs_packets(&intent) {
+            preflight::rights()?;
             self.ensure_packets();
             self.first_connection().await;
         }

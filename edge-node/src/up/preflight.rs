@@ -220,6 +220,31 @@ fn program(name: &str) -> bool {
         .any(|directory| directory.join(name).is_file())
 }
 
+/// Whether this process may make interfaces and the like (`CAP_NET_ADMIN`).
+///
+/// # Errors
+/// What to do about it.
+pub fn rights() -> Result<(), Report> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    if may_administer(&status) {
+        return Ok(());
+    }
+    let message = "a node makes interfaces and sockets that need the right to administer the network";
+    Err(failure(
+        message,
+        "run `weft up` as root, or by the systemd unit that comes with Weft",
+    ))
+}
+
+/// From the text of `/proc/self/status`.
+fn may_administer(status: &str) -> bool {
+    const NET_ADMIN: u32 = 12;
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    effective
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .is_some_and(|set| set >> NET_ADMIN & 1 == 1)
+}
+
 /// A failure that is about no file.
 pub fn failure(message: impl Into<String>, help: impl Into<String>) -> Report {
     Report::from(IntentError::whole("this node", message, help))
@@ -351,6 +376,16 @@ mod tests {
             "{:?}",
             messages(&both)
         );
+    }
+
+    #[test]
+    fn rights_are_read_from_the_effective_set() {
+        assert!(may_administer("Name:\tweft\nCapPrm:\t0\nCapEff:\t0000000000001000\n"));
+        assert!(may_administer("CapEff:\t000001ffffffffff\n"));
+        assert!(!may_administer(
+            "CapPrm:\t000001ffffffffff\nCapEff:\t0000000000000000\n"
+        ));
+        assert!(!may_administer(""));
     }
 
     #[test]
