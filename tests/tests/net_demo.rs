@@ -52,10 +52,24 @@ fn start() -> Child {
         .expect("weft demo")
 }
 
-/// Waits until the demo has namespaces and a node of it runs.
-fn until_under_way(pid: u32) -> Result<()> {
-    until("the demo is under way", Duration::from_secs(20), || {
-        Ok((edge_node::lab::remains(&prefix(pid)).len() >= 5).then_some(()))
+/// A moment of the demo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    /// The first namespaces are there.
+    Building,
+    /// Nodes run, guests have their leases, iperf3 is measuring.
+    Measuring,
+}
+
+fn until_it_is(moment: Moment, pid: u32) -> Result<()> {
+    until(&format!("the demo is {moment:?}"), Duration::from_secs(30), || {
+        let reached = match moment {
+            Moment::Building => edge_node::lab::remains(&prefix(pid)).len() >= 5,
+            Moment::Measuring => marked_processes(&prefix(pid)).iter().any(|process| {
+                std::fs::read_to_string(format!("/proc/{process}/comm")).is_ok_and(|name| name.trim() == "iperf3")
+            }),
+        };
+        Ok(reached.then_some(()))
     })
 }
 
@@ -97,11 +111,15 @@ fn demo_prints_one_object_and_leaves_nothing_behind() {
 #[test]
 fn demo_cleans_up_after_control_c() {
     let _turn = TURN.lock();
-    for signal in [libc::SIGINT, libc::SIGTERM] {
+    for (signal, moment) in [
+        (libc::SIGINT, Moment::Building),
+        (libc::SIGINT, Moment::Measuring),
+        (libc::SIGTERM, Moment::Measuring),
+    ] {
         let before = links();
         let mut child = start();
         let pid = child.id();
-        until_under_way(pid).unwrap();
+        until_it_is(moment, pid).unwrap();
         // SAFETY: a signal to a process that this test started and has not waited for.
         assert_eq!(unsafe { libc::kill(pid.cast_signed(), signal) }, 0);
         let status = until("the demo has ended", Duration::from_secs(15), || {
@@ -109,7 +127,11 @@ fn demo_cleans_up_after_control_c() {
         })
         .unwrap();
         assert_eq!(status.code(), Some(130), "signal {signal}");
-        assert_eq!(traces(pid), Vec::<String>::new(), "after signal {signal}");
+        assert_eq!(
+            traces(pid),
+            Vec::<String>::new(),
+            "after signal {signal} while {moment:?}"
+        );
         assert_eq!(links(), before);
     }
 }
@@ -119,7 +141,7 @@ fn demo_cleans_up_even_when_it_is_killed() {
     let _turn = TURN.lock();
     let mut child = start();
     let pid = child.id();
-    until_under_way(pid).unwrap();
+    until_it_is(Moment::Measuring, pid).unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
     let gone = until("everything is gone", Duration::from_secs(15), || {

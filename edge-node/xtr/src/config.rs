@@ -162,7 +162,7 @@ impl Default for Timers {
             probe_idle_interval: s(10),
             probe_active_window: s(5),
             probe_idle_window: s(300),
-            probe_timeout: Duration::from_millis(600),
+            probe_timeout: Duration::from_millis(450),
             probe_down_interval_max: s(15),
             probe_misses: 3,
             cache_ttl_max: s(24 * 3600),

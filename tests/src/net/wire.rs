@@ -1,6 +1,10 @@
 //! Watching the wire: `tcpdump` writes it down, `tshark` is the independent judge of what it saw.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use serde_json::Value;
 
@@ -20,12 +24,15 @@ impl Tap {
     /// # Errors
     /// When tcpdump does not start.
     pub fn start(namespace: &Namespace, interface: &str, filter: &str) -> Result<Self> {
-        let file = namespace.directory().join(format!("{interface}.pcap"));
+        // A name of its own each time: the log of an earlier capture would say "listening" at once.
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("tcpdump-{interface}-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let file = namespace.directory().join(format!("{name}.pcap"));
         let line = format!(
             "tcpdump --immediate-mode -U -Z root -n -i {interface} -w {} {filter}",
             file.display()
         );
-        let process = namespace.spawn(&format!("tcpdump-{interface}"), &line)?;
+        let process = namespace.spawn(&name, &line)?;
         until("tcpdump listens", Duration::from_secs(5), || {
             Ok(process.log().contains("listening on").then_some(()))
         })?;
