@@ -22,8 +22,10 @@ use tokio::{
 
 /// How long a fresh packet path may take to say hello.
 const HELLO: Duration = Duration::from_secs(5);
-/// Pause before another try when it does not come up.
+/// Longest pause before another try when it does not come up.
 const PAUSE: Duration = Duration::from_millis(300);
+/// How long the end of a process whose link broke may take.
+const DYING: Duration = Duration::from_millis(100);
 /// How long it may take to carry out a set of changes.
 const ACKNOWLEDGE: Duration = Duration::from_secs(5);
 /// How long it may take to answer a question.
@@ -79,6 +81,7 @@ impl Packets {
             events,
             starts: 0,
             child: None,
+            ended: None,
         };
         tokio::spawn(supervisor.run());
         (Self { sender }, receiver)
@@ -145,6 +148,8 @@ struct Supervisor {
     events: mpsc::Sender<FromPackets>,
     starts: u64,
     child: Option<Child>,
+    /// How the last child ended, until somebody asks.
+    ended: Option<String>,
 }
 
 /// What waits for answers on one connection.
@@ -166,9 +171,11 @@ struct Apply {
 
 impl Supervisor {
     async fn run(mut self) {
+        let mut failures = 0;
         loop {
             match self.connect().await {
                 Ok((link, hello, descriptors)) => {
+                    failures = 0;
                     let connected = FromPackets::Connected {
                         hello: Box::new(hello),
                         descriptors,
@@ -181,6 +188,8 @@ impl Supervisor {
                     match self.serve(link).await {
                         Ok(()) => return,
                         Err(error) => {
+                            // A process that is ending still has its socket for a moment.
+                            self.wait_for_child(DYING).await;
                             let reason = self.reap().unwrap_or_else(|| error.to_string());
                             tracing::error!(reason, "the packet path is gone; starting another");
                             if self.events.send(FromPackets::Lost(reason)).await.is_err() {
@@ -195,7 +204,8 @@ impl Supervisor {
                 }
                 Err(error) => {
                     tracing::error!(%error, "the packet path does not come up; trying again");
-                    sleep(PAUSE).await;
+                    sleep(pause(failures)).await;
+                    failures += 1;
                 }
             }
         }
@@ -275,7 +285,7 @@ impl Supervisor {
                     if let Some(error) = ended {
                         return match quitting.take() {
                             Some(done) => {
-                                self.wait_for_child().await;
+                                self.wait_for_child(Duration::from_secs(2)).await;
                                 let _ = done.send(());
                                 Ok(())
                             }
@@ -357,17 +367,34 @@ impl Supervisor {
 
     /// How our child ended, when it did.
     fn reap(&mut self) -> Option<String> {
-        let status = self.child.as_mut()?.try_wait().ok().flatten()?;
-        self.child = None;
-        Some(format!("it ended: {status}"))
+        if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
+            self.child = None;
+            self.ended = Some(format!("it ended: {status}"));
+        }
+        self.ended.take()
     }
 
-    async fn wait_for_child(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(2);
-        while self.child.is_some() && self.reap().is_none() && Instant::now() < deadline {
-            sleep(Duration::from_millis(5)).await;
+    /// Waits for our child to end, when there is one.
+    async fn wait_for_child(&mut self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        while let Some(child) = &mut self.child
+            && Instant::now() < deadline
+        {
+            if let Ok(Some(status)) = child.try_wait() {
+                self.child = None;
+                self.ended = Some(format!("it ended: {status}"));
+                return;
+            }
+            sleep(Duration::from_millis(2)).await;
         }
     }
+}
+
+/// Before the next try after so many that failed: the first are often just too early.
+fn pause(failures: u32) -> Duration {
+    Duration::from_millis(5)
+        .saturating_mul(2_u32.saturating_pow(failures))
+        .min(PAUSE)
 }
 
 /// The hello and the descriptors that follow it.
@@ -498,6 +525,13 @@ mod tests {
         assert_eq!(path.join().expect("no panic").expect("no error"), Ending::Told);
     }
 
+    #[test]
+    fn pauses_grow_to_their_limit() {
+        assert_eq!(pause(0), Duration::from_millis(5));
+        assert_eq!(pause(3), Duration::from_millis(40));
+        assert_eq!(pause(u32::MAX), PAUSE);
+    }
+
     #[tokio::test]
     async fn events_that_nobody_takes_hold_nothing_up() {
         let (events, receiver) = mpsc::channel(1);
@@ -508,6 +542,7 @@ mod tests {
             events,
             starts: 0,
             child: None,
+            ended: None,
         };
         let mut waiting = Waiting::default();
         for _ in 0..5 {
@@ -527,6 +562,7 @@ mod tests {
             events,
             starts: 0,
             child: None,
+            ended: None,
         };
         let mut waiting = Waiting::default();
         let (first, first_answer) = oneshot::channel();
