@@ -21,6 +21,8 @@ use super::{node::Node, packets::FromPackets};
 
 /// A path MTU that the kernel told us is believed for this long (RFC 8201 §4).
 const PATH_MTU_LIFE: Duration = Duration::from_secs(600);
+/// How long status tells that another node registered a prefix of ours; it is told anew each time.
+const MOVED_LATELY: Duration = Duration::from_secs(120);
 /// Seconds between two looks at how much mappings are used.
 const USE_INTERVAL: u64 = 5;
 
@@ -167,6 +169,7 @@ impl Node {
                 }
                 Event::Moved { prefix, map_server, .. } => {
                     tracing::warn!(eid = %prefix, %map_server, "another node registered this prefix, which is served here");
+                    self.moved.insert(prefix, Instant::now());
                 }
                 Event::Registration {
                     map_server,
@@ -247,6 +250,8 @@ impl Node {
                 self.set_health(PathHealth { mtu: None, ..health });
             }
         }
+        self.moved
+            .retain(|_, at| now.saturating_duration_since(*at) < MOVED_LATELY);
         if self.capture.as_ref().is_some_and(mpsc::Sender::is_closed) {
             self.end_capture();
         }

@@ -79,6 +79,8 @@ pub struct Node {
     pub(super) packets_by: BTreeMap<EidPrefix, u64>,
     pub(super) seconds: u64,
     pub(super) failed_lately: bool,
+    /// Prefixes of ours that another node registered, and when that was told last.
+    pub(super) moved: BTreeMap<EidPrefix, Instant>,
 }
 
 /// What is known of the packet path's process.
@@ -134,6 +136,7 @@ impl Node {
             packets_by: BTreeMap::new(),
             seconds: 0,
             failed_lately: false,
+            moved: BTreeMap::new(),
             directories,
         })
     }

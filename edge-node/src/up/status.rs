@@ -186,6 +186,16 @@ impl Node {
                     .push("the packet path is being started: no packets pass".to_owned());
             }
         }
+        let served = self.shell.status().database;
+        for prefix in self
+            .moved
+            .keys()
+            .filter(|prefix| served.iter().any(|(own, _)| own == *prefix))
+        {
+            status.warnings.push(format!(
+                "another node registered {prefix}, which is served here: two guests with one address?"
+            ));
+        }
         self.add_uplinks(&mut status);
         self.add_guests(&mut status, &counters);
         if self.intent.node.is_some() {
