@@ -29,7 +29,7 @@ impl Tap {
         let name = format!("tcpdump-{interface}-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let file = namespace.directory().join(format!("{name}.pcap"));
         let line = format!(
-            "tcpdump --immediate-mode -U -Z root -n -i {interface} -w {} {filter}",
+            "tcpdump --immediate-mode -B 16384 -U -Z root -n -i {interface} -w {} {filter}",
             file.display()
         );
         let process = namespace.spawn(&name, &line)?;
