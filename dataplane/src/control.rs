@@ -5,6 +5,8 @@
 //! sends [`Change::Resync`], its full state, then [`Change::Commit`]: whatever was not named in between is
 //! dropped, what is equal is kept untouched (connections, NAT state and flows live on).
 
+pub mod mesh;
+
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     ops::RangeInclusive,
@@ -14,6 +16,8 @@ use std::{
 use ipnet::{IpNet, Ipv4Net};
 use lisp::{Eid, EidPrefix, InstanceId, NegativeAction, Rloc};
 use serde::{Deserialize, Serialize};
+
+pub use mesh::{BindingConfig, MeshNode, SaConfig, SaStatus, SaUse, SealedControl};
 
 /// Number of a change; rises by one with each.
 pub type Sequence = u64;
@@ -83,6 +87,9 @@ pub struct Hello {
     pub uplinks: Vec<UplinkConfig>,
     /// The local exit, whose descriptor comes last.
     pub local_exit: Option<LocalExitConfig>,
+    /// The mesh SAs that it holds. They live on when control restarts, whose keys are gone; only [`Change::RemoveSa`]
+    /// and their own end remove them.
+    pub sas: Vec<SaStatus>,
 }
 
 /// State that should be so from now on.
@@ -114,6 +121,14 @@ pub enum Change {
     RemoveMapping(EidPrefix),
     /// Health of one RLOC as probing found it. Unknown RLOCs count as up.
     PutPathHealth(PathHealth),
+    /// A pair of mesh SAs. Exempt from [`Change::Resync`].
+    PutSa(SaConfig),
+    /// A pair of mesh SAs, named by the first of our indices, is gone at once.
+    RemoveSa(lisp::mesh::SaIndex),
+    /// A node may send with these inner sources.
+    PutBinding(BindingConfig),
+    /// Nobody may send with these inner sources any more.
+    RemoveBinding(EidPrefix),
     /// Everything since the last commit belongs to this generation.
     Commit(Generation),
 }
@@ -161,7 +176,7 @@ pub enum NetworkKind {
 pub enum Protection {
     /// The operator said `encryption: none`.
     Clear,
-    /// Only under a mesh SA; without one packets are dropped and counted. (The SAs come with the sealed mesh.)
+    /// Only under a mesh SA; without one packets are dropped and counted. Packets that come in clear are too.
     Sealed,
 }
 
@@ -303,6 +318,8 @@ pub struct MappingConfig {
     pub prefix: EidPrefix,
     /// Where, or why nowhere.
     pub target: MappingTarget,
+    /// Which node speaks for it, in a sealed network: packets to it are sealed for that node, or dropped.
+    pub node: Option<MeshNode>,
 }
 
 /// Where an EID-prefix is.
@@ -367,6 +384,50 @@ pub enum Event {
     },
     /// RLOCs that data was sent to since the last such event; once a second while there are any.
     TrafficSent(Vec<Rloc>),
+    /// A packet opened under a pair of SAs for the first time.
+    SaConfirmed(lisp::mesh::SaIndex),
+    /// Use of the SAs that were used since the last such event; once a second while there are any.
+    SaUsed(Vec<SaUse>),
+    /// A packet for this node found no SA that may be sent under (none, or all at their limit), and waits (bounded) or
+    /// was dropped. At most one a second for each node.
+    NoSa {
+        /// Which node.
+        node: MeshNode,
+        /// Whom the packet was for.
+        eid: Eid,
+        /// Whom it was from.
+        source: Eid,
+    },
+    /// The answer to [`Query::SealedProbe`] of this nonce came, authentic.
+    SealedProbeAnswered {
+        /// Who answered.
+        node: MeshNode,
+        /// Of that probe.
+        nonce: u64,
+    },
+    /// A control message came sealed.
+    SealedMessage {
+        /// Who sealed it.
+        node: MeshNode,
+        /// From where.
+        from: Rloc,
+        /// What.
+        payload: Vec<u8>,
+    },
+    /// A node's packets come from another outer address than its mappings name; packets to it follow.
+    Roamed {
+        /// Which node.
+        node: MeshNode,
+        /// Where it is heard from now; `None`: from one of its locators again.
+        to: Option<Rloc>,
+    },
+    /// An authentic packet of this node came from an inner source that is not bound to it; at most one a second for each.
+    UnboundSource {
+        /// Who sealed it.
+        node: MeshNode,
+        /// Whom it claimed to be from.
+        source: Eid,
+    },
     /// The kernel refused a size: the path MTU to this RLOC is smaller than the uplink's.
     PathTooSmall {
         /// Which.
@@ -410,6 +471,8 @@ pub enum Query {
     TraceInbound {
         /// Outer source.
         from: Rloc,
+        /// Who sealed it; `None`: it came in clear.
+        node: Option<MeshNode>,
         /// Tenant.
         instance_id: InstanceId,
         /// Inner packet.
@@ -428,6 +491,25 @@ pub enum Query {
         /// Give up after this.
         timeout: Duration,
     },
+    /// Send a probe to this node, sealed, towards this locator; [`Event::SealedProbeAnswered`] may follow. Answered with
+    /// [`Answer::Ok`], or refused when there is no SA to send under.
+    SealedProbe {
+        /// Whom.
+        node: MeshNode,
+        /// By which locator; where the node is heard from when it roamed, or by any, when `None`.
+        rloc: Option<Rloc>,
+        /// Repeated by the answer.
+        nonce: u64,
+    },
+    /// Send a control message to this node, sealed. Answered like [`Query::SealedProbe`].
+    SealedSend {
+        /// Whom.
+        node: MeshNode,
+        /// At most 1,200 bytes.
+        payload: Vec<u8>,
+    },
+    /// The mesh SAs.
+    Sas,
     /// Start (`Some`) or stop (`None`) sending [`Event::Captured`].
     Capture(Option<CaptureFilter>),
     /// Entries of the mapping table with their use.
@@ -483,6 +565,8 @@ pub enum Answer {
     Mappings(Vec<MappingStatus>),
     /// Entries.
     Connections(Vec<ConnectionStatus>),
+    /// The mesh SAs, in order of node and age.
+    Sas(Vec<SaStatus>),
     /// The question cannot be answered, in words.
     Refused(String),
 }

@@ -14,6 +14,7 @@
 
 mod eid;
 mod mapping;
+pub mod mesh;
 mod nonce;
 mod rloc;
 pub mod wire;
