@@ -176,6 +176,7 @@ fn node(index: usize) -> Engine {
         Change::PutMapping(MappingConfig {
             prefix: EidPrefix::from_parts(instance_id, EIDS[1 - index].into(), 32).unwrap(),
             target: MappingTarget::Locators(locators),
+            node: None,
         }),
     ];
     for change in changes {

@@ -195,6 +195,7 @@ impl Engine {
                 from,
                 instance_id,
                 packet,
+                ..
             } => Answer::Trace(trace::inbound(worker, &snapshot, *from, *instance_id, packet, now)),
             Query::Capture(filter) => {
                 worker.capture.set(filter.clone());

@@ -361,6 +361,7 @@ fn trace_tells_what_would_happen_and_changes_nothing() {
     assert_eq!(words(&mut node, vec![0; 5]), "parse drop");
     let inbound = Query::TraceInbound {
         from: Rloc::new(ip("192.0.2.2")),
+        node: None,
         instance_id: InstanceId::new(7).unwrap(),
         packet: Spec::new(&one, "10.9.0.1", "10.7.0.1").udp(2, 1, b"x")[14..].to_vec(),
     };

@@ -106,6 +106,7 @@ impl Writer {
             Change::PutMapping(config) => self.put_mapping(config),
             Change::RemoveMapping(prefix) => self.remove_mapping(prefix),
             Change::PutPathHealth(health) => self.put_health(*health),
+            Change::PutSa(_) | Change::RemoveSa(_) | Change::PutBinding(_) | Change::RemoveBinding(_) => {}
             Change::Commit(generation) => {
                 if let Some(named) = self.resync.take() {
                     self.sweep(&named, &mut gone);

@@ -29,6 +29,7 @@ impl BurstLoop {
                 .map(|door| door.uplink.config().clone())
                 .collect(),
             local_exit: doors.exit.as_ref().map(|door| door.config.clone()),
+            sas: Vec::new(),
         };
         self.control.say(&Up::Hello(hello), &[]);
         for (&id, door) in &doors.ports {

@@ -257,6 +257,7 @@ pub fn mapping(prefix: &str, target: MappingTarget) -> MappingConfig {
     MappingConfig {
         prefix: prefix.parse::<EidPrefix>().unwrap(),
         target,
+        node: None,
     }
 }
 

@@ -607,6 +607,7 @@ pub fn mapping(eid: &str, rloc: &str) -> MappingConfig {
     MappingConfig {
         prefix,
         target: MappingTarget::Locators(vec![locator]),
+        node: None,
     }
 }
 
