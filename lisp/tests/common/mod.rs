@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "every test binary uses a part of this")]
 
 pub mod lcafs;
+pub mod mesh;
 pub mod messages;
 pub mod pcap;
 pub mod seeds;
