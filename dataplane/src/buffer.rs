@@ -156,6 +156,9 @@ pub struct DatagramRun {
     pub remote: std::net::SocketAddr,
     /// Chooses the source port on send (a hash of the inner flow).
     pub flow_hash: u32,
+    /// On send: from the data port itself. What speaks for a node as a whole does, so that answers find it, and a NAT
+    /// on the way keeps that port open.
+    pub data_port: bool,
     /// Outer TTL or hop limit.
     pub ttl: u8,
     /// Outer TOS or traffic class: DSCP and ECN.
@@ -174,6 +177,7 @@ impl DatagramRun {
             local: unspecified,
             remote: std::net::SocketAddr::new(unspecified, 0),
             flow_hash: 0,
+            data_port: false,
             ttl: 64,
             tos: 0,
         }
@@ -183,6 +187,7 @@ impl DatagramRun {
     pub fn reset(&mut self) {
         self.len = 0;
         self.stride = 0;
+        self.data_port = false;
     }
 
     /// All payloads, one after the other.

@@ -99,7 +99,7 @@ pub enum Change {
     Resync,
     /// A network exists.
     PutNetwork(NetworkConfig),
-    /// A network, and all its ports and mappings, are gone.
+    /// A network, and all its ports, mappings and bindings, are gone. SAs are with nodes and stay.
     RemoveNetwork(NetworkId),
     /// A guest port exists. Carries its descriptor (TAP or AF_PACKET) unless the packet path holds it already.
     PutPort(PortConfig),

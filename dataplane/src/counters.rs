@@ -68,6 +68,12 @@ counts! {
     Fragmented => "itr.fragmented",
     /// TCP SYNs whose MSS was lowered.
     MssClamped => "itr.mss-clamped",
+    /// Packets sealed: each segment of a super-packet, and control inside SAs.
+    Sealed => "seal.sealed",
+    /// Packets opened.
+    Opened => "seal.opened",
+    /// Packets that found no SA to be sealed under.
+    NoSa => "seal.no-sa",
     /// Packets decapsulated.
     Decapsulated => "etr.decapsulated",
     /// Packets that were merged into an earlier one towards a guest.

@@ -6,14 +6,14 @@
 
 use std::{sync::Arc, time::Instant};
 
-use lisp::wire::DataHeader;
+use lisp::{InstanceId, wire::DataHeader};
 
 use crate::{
     connection::{ConnectionRef, Opening, Translation, inside},
-    control::PortId,
+    control::{MeshNode, PortId},
     flow::{Direction, Rewrite},
     hash,
-    next_hop::NextHop,
+    next_hop::{MeshHop, NextHop, Sealing},
     parse::{Family, FlowKey, bits, protocol},
     seal::Layout,
     stage::{
@@ -23,7 +23,7 @@ use crate::{
         policy::Admission,
         uplink,
     },
-    tables::{LocalExit, Network, Snapshot, network::Local},
+    tables::{Binding, LocalExit, Mapping, Network, Snapshot, network::Local},
     trace::Explain,
     verdict::DropReason,
     worker_state::{Origin, Subject, Worker},
@@ -36,6 +36,8 @@ pub struct Decision {
     pub admission: Admission,
     /// Where to.
     pub next_hop: NextHop,
+    /// Inbound, sealed: what binds its source to the node that sealed it.
+    pub binding: Option<Arc<Binding>>,
     /// How its source is translated.
     pub translation: Option<Translation>,
     /// On which guest port a new connection is counted.
@@ -49,6 +51,8 @@ pub enum Undecided {
     Drop(DropReason),
     /// It waits for a mapping.
     Miss,
+    /// It waits for an SA with this node.
+    NoSa(MeshNode),
 }
 
 impl From<DropReason> for Undecided {
@@ -72,8 +76,25 @@ pub fn decide(
         explain.dropped("policy", DropReason::LinkScoped);
         return Err(DropReason::LinkScoped.into());
     }
+    let mut binding = None;
     if direction == Direction::Inbound {
         etr::check_source(network, key).inspect_err(|reason| explain.dropped("etr", *reason))?;
+        if let Some(node) = subject.origin.node() {
+            let bound = etr::check_binding(&worker.tables.bindings, network, key, node);
+            let bound = bound.inspect_err(|reason| {
+                explain.step("binding", "drop", || {
+                    format!(
+                        "{}: {} is not bound to node {node}",
+                        reason.word(),
+                        key.source_address()
+                    )
+                });
+            })?;
+            explain.step("binding", "continue", || {
+                format!("{} is bound to node {node}", bound.config.prefix)
+            });
+            binding = Some(bound);
+        }
     }
     let exempt = match subject.origin {
         Origin::Host(_) => true,
@@ -91,7 +112,7 @@ pub fn decide(
         }
     };
     let next_hop = match direction {
-        Direction::Outbound => route(worker, snapshot, network, key, explain)?,
+        Direction::Outbound => route(worker, snapshot, subject, now, explain)?,
         Direction::Inbound => deliver(network, key, explain)?,
     };
     let (admission, translation) = match &next_hop {
@@ -110,6 +131,7 @@ pub fn decide(
     Ok(Decision {
         admission,
         next_hop,
+        binding,
         translation,
         owner,
     })
@@ -150,12 +172,12 @@ pub fn commit(
         }
         Admission::Related(_) => None,
     };
-    let (next_hop, translation) = (decision.next_hop, decision.translation);
     Ok(Rewrite {
         network: Arc::clone(network),
-        next_hop,
+        next_hop: decision.next_hop,
         connection,
-        translation,
+        binding: decision.binding,
+        translation: decision.translation,
     })
 }
 
@@ -170,10 +192,11 @@ pub fn forbidden(worker: &Worker, network: &Network, key: &FlowKey, now: Instant
 fn route(
     worker: &Worker,
     snapshot: &Snapshot,
-    network: &Network,
-    key: &FlowKey,
+    subject: &Subject<'_>,
+    now: Instant,
     explain: &mut impl Explain,
 ) -> Result<NextHop, Undecided> {
+    let (network, key) = (&**subject.network, &subject.ip.key);
     match itr::route(snapshot, &worker.tables.mappings, network, key) {
         Route::Guest(port) => {
             explain.step("itr", "continue", || {
@@ -203,14 +226,16 @@ fn route(
         }
         Route::Mapped(mapping) => {
             explain.step("itr", "continue", || format!("mapping {}", mapping.config.prefix));
-            if network.is_sealed() {
-                explain.dropped("seal", DropReason::NoMeshSa);
-                return Err(DropReason::NoMeshSa.into());
-            }
-            let header = DataHeader::clear(network.instance_id().unwrap_or_default()).encode();
             let hash = hash::symmetric(key);
-            let hop = uplink::choose(&mapping, &snapshot.uplinks, header, Layout::CLEAR, hash);
-            let hop = hop.inspect_err(|reason| explain.dropped("uplink", *reason))?;
+            let instance_id = network.instance_id().unwrap_or_default();
+            let hop = if network.is_sealed() {
+                let packets = subject.ip.segments();
+                sealed(worker, snapshot, &mapping, (instance_id, hash), packets, now, explain)?
+            } else {
+                let header = DataHeader::clear(instance_id).encode();
+                uplink::choose(&mapping, &snapshot.uplinks, header, Layout::CLEAR, hash)
+                    .inspect_err(|reason| explain.dropped("uplink", *reason))?
+            };
             explain.step("uplink", "continue", || {
                 let uplink = snapshot
                     .uplinks
@@ -224,6 +249,54 @@ fn route(
             Ok(NextHop::Mesh(hop))
         }
     }
+}
+
+/// The way of a packet in a sealed network: under the SAs with the mapping's node, to where that is; or nowhere.
+fn sealed(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    mapping: &Arc<Mapping>,
+    (instance_id, hash): (InstanceId, u32),
+    packets: usize,
+    now: Instant,
+    explain: &mut impl Explain,
+) -> Result<MeshHop, Undecided> {
+    let nodes = &worker.tables.nodes;
+    let Some(name) = mapping.config.node else {
+        explain.step("seal", "drop", || {
+            format!("{}: the mapping names no node", DropReason::NoMeshSa.word())
+        });
+        return Err(DropReason::NoMeshSa.into());
+    };
+    let node = nodes.get(&name);
+    let current = node.as_ref().and_then(|node| node.current());
+    let (Some(node), Some(tenure)) = (node, current.filter(|tenure| tenure.pair.may_seal(now, packets))) else {
+        explain.step("seal", "miss", || {
+            format!("no SA with node {name}, or none that may still be sent under")
+        });
+        return Err(Undecided::NoSa(name));
+    };
+    let channel = tenure.pair.channel(hash);
+    let header = tenure.pair.header(channel, instance_id).ok_or(DropReason::NoMeshSa)?;
+    explain.step("seal", "continue", || {
+        let index = tenure.pair.outbound_index(channel).map_or(0, |index| index.get());
+        format!("{} for node {name}, its SA index {index}", tenure.pair.suite)
+    });
+    let (layout, place) = (tenure.pair.layout(), node.whereabouts());
+    let hop = match &place.away {
+        Some(away) => {
+            explain.step("seal", "continue", || format!("the node has roamed to {}", away.remote));
+            let away = (away, nodes.mtu(away.rloc()));
+            uplink::follow(mapping, &snapshot.uplinks, header, layout, hash, away)
+        }
+        None => uplink::choose(mapping, &snapshot.uplinks, header, layout, hash),
+    };
+    let hop = hop.inspect_err(|reason| explain.dropped("uplink", *reason))?;
+    let seal = Sealing { tenure, channel, place };
+    Ok(MeshHop {
+        seal: Some(seal),
+        ..hop
+    })
 }
 
 fn deliver(network: &Network, key: &FlowKey, explain: &mut impl Explain) -> Result<NextHop, Undecided> {

@@ -7,13 +7,16 @@ use std::{
 
 use crate::{
     buffer::{DatagramRun, PacketBuf, Pool},
-    control::{Answer, Change, Event, Generation, NetworkId, PortConfig, PortId, Query, UplinkConfig},
+    control::{
+        Answer, Change, Event, Generation, MeshNode, NetworkId, PortConfig, PortId, Query, SaStatus, UplinkConfig,
+    },
     counters::{Count, Source},
     hash::Seeded,
     pending::{Waiter, Waiting},
     pipeline,
+    seal::inside::{Inside, MESSAGE},
     stage::gateway,
-    tables::{Snapshot, Tables, Writer},
+    tables::{Snapshot, Tables, Writer, writer::Applied},
     trace,
     verdict::DropReason,
     worker_state::{Burst, Worker},
@@ -61,7 +64,7 @@ impl Engine {
     /// Makes `change` true. Descriptors are the caller's matter. Packets that waited for a mapping come out in `out`.
     /// The error is for the operator.
     pub fn apply(&mut self, now: Instant, change: &Change, pool: &mut Pool, out: &mut Output) -> Result<(), String> {
-        let gone = self.writer.apply(change)?;
+        let Applied { gone, ready } = self.writer.apply(now, change)?;
         for id in gone.ports {
             self.worker.counters.forget_port(id);
             self.worker.advertise_at.remove(&id);
@@ -77,12 +80,12 @@ impl Engine {
                 self.worker.advertise_at.entry(config.id).or_insert(now);
             }
             Change::PutMapping(config) => {
-                let released = self.worker.pending.release(&config.prefix);
-                self.burst(now, pool, out, |worker, burst| {
-                    for Waiting { from, packet, .. } in released {
-                        pipeline::resume(worker, burst, from, packet);
-                    }
-                });
+                let released = self.worker.pending.release(|eid| config.prefix.contains(eid));
+                self.burst(now, pool, out, |worker, burst| resume(worker, burst, released));
+            }
+            Change::PutSa(_) => {
+                self.worker.ready.extend(ready);
+                self.burst(now, pool, out, resume_ready);
             }
             Change::RemoveMapping(prefix) => self.worker.misses.forget_if(|eid| prefix.contains(eid)),
             _ => {}
@@ -121,6 +124,7 @@ impl Engine {
                 pipeline::inbound(worker, burst, &mut run);
                 burst.pool.recycle_run(run);
             }
+            resume_ready(worker, burst);
         });
     }
 
@@ -158,6 +162,7 @@ impl Engine {
 
     /// What time does: expiry, periodic Router Advertisements, once-a-second events. Call it every 100 ms or less often.
     pub fn tick(&mut self, now: Instant, pool: &mut Pool, out: &mut Output) {
+        self.writer.tick(now);
         let worker = &mut self.worker;
         let ended = worker.connections.expire(now);
         worker.counters.add(Count::ConnectionsClosed, ended);
@@ -177,12 +182,17 @@ impl Engine {
                     std::mem::take(&mut worker.sent_to).into_iter().collect(),
                 ));
             }
+            let used = self.writer.sa_use();
+            if !used.is_empty() {
+                out.events.push(Event::SaUsed(used));
+            }
         }
         self.burst(now, pool, out, advertise);
     }
 
     /// Answers [`Query::Counters`], [`Query::TraceOutbound`], [`Query::TraceInbound`], [`Query::Capture`],
-    /// [`Query::Mappings`] and [`Query::Connections`]; `None` for what the engine does not know.
+    /// [`Query::Mappings`], [`Query::Connections`] and [`Query::Sas`]; `None` for what the engine does not know.
+    /// [`Engine::ask`] knows more.
     pub fn query(&mut self, now: Instant, query: &Query) -> Option<Answer> {
         let snapshot = self.worker.tables.small.load_full();
         let worker = &mut self.worker;
@@ -193,10 +203,18 @@ impl Engine {
             }
             Query::TraceInbound {
                 from,
+                node,
                 instance_id,
                 packet,
-                ..
-            } => Answer::Trace(trace::inbound(worker, &snapshot, *from, *instance_id, packet, now)),
+            } => Answer::Trace(trace::inbound(
+                worker,
+                &snapshot,
+                (*from, *node),
+                *instance_id,
+                packet,
+                now,
+            )),
+            Query::Sas => Answer::Sas(self.writer.sa_status(now)),
             Query::Capture(filter) => {
                 worker.capture.set(filter.clone());
                 Answer::Ok
@@ -205,6 +223,32 @@ impl Engine {
             Query::Connections => Answer::Connections(worker.connections.status(now)),
             _ => return None,
         })
+    }
+
+    /// Like [`Engine::query`], and also what sends something: [`Query::SealedProbe`], [`Query::SealedSend`].
+    pub fn ask(&mut self, now: Instant, query: &Query, pool: &mut Pool, out: &mut Output) -> Option<Answer> {
+        let (node, rloc, inside) = match query {
+            Query::SealedProbe { node, rloc, nonce } => (*node, *rloc, Inside::Probe(*nonce)),
+            Query::SealedSend { payload, .. } if payload.len() > MESSAGE => {
+                return Some(Answer::Refused(format!("a sealed message has at most {MESSAGE} bytes")));
+            }
+            Query::SealedSend { node, payload } => (*node, None, Inside::Message(payload)),
+            query => return self.query(now, query),
+        };
+        let remote = rloc.map(lisp::Rloc::data_address);
+        let mut sent = Ok(());
+        self.burst(now, pool, out, |worker, burst| {
+            sent = pipeline::send_to_node(worker, burst, node, remote, &inside);
+        });
+        Some(match sent {
+            Ok(()) => Answer::Ok,
+            Err(reason) => Answer::Refused(format!("nothing was sent to node {node}: {}", reason.word())),
+        })
+    }
+
+    /// The mesh SAs, in order of node and age.
+    pub fn sas(&self, now: Instant) -> Vec<SaStatus> {
+        self.writer.sa_status(now)
     }
 
     /// Frames that a guest port had no room for. (What it took was counted when it was handed over.)
@@ -260,6 +304,30 @@ impl Engine {
         self.worker.runs.flush(out);
         self.worker.coalescer.flush(out);
     }
+}
+
+/// What waited goes on.
+fn resume(worker: &mut Worker, burst: &mut Burst<'_>, released: Vec<Waiting>) {
+    for Waiting { from, packet, .. } in released {
+        pipeline::resume(worker, burst, from, packet);
+    }
+}
+
+/// What waited for nodes that may be sealed for now.
+fn resume_ready(worker: &mut Worker, burst: &mut Burst<'_>) {
+    if worker.ready.is_empty() {
+        return;
+    }
+    let ready: Vec<MeshNode> = std::mem::take(&mut worker.ready);
+    worker.no_sas.forget_if(|node| ready.contains(node));
+    let tables = Arc::clone(&worker.tables);
+    let released = worker.pending.release(|eid| {
+        let mapping = tables.mappings.lookup(*eid);
+        mapping
+            .and_then(|mapping| mapping.config.node)
+            .is_some_and(|node| ready.contains(&node))
+    });
+    resume(worker, burst, released);
 }
 
 /// Router Advertisements that are due.

@@ -7,7 +7,7 @@ use crate::{
     hash::Seeded,
     next_hop::NextHop,
     parse::FlowKey,
-    tables::Network,
+    tables::{Binding, Network},
 };
 
 /// From the guest's point of view.
@@ -29,6 +29,9 @@ pub struct Rewrite {
     /// The connection that it belongs to, and whether it goes the way of the first packet. `None` for what belongs
     /// to none (ICMP errors), which is never cached.
     pub connection: Option<(ConnectionRef, bool)>,
+    /// Inbound, sealed: what binds its source to the node that sealed it. Packets that another node sealed are not of
+    /// this flow, whatever they say.
+    pub binding: Option<Arc<Binding>>,
     /// New source (outbound) or destination (inbound).
     pub translation: Option<Translation>,
 }
@@ -37,7 +40,10 @@ impl Rewrite {
     /// Whether everything that it was made from is still in force.
     #[inline]
     pub fn is_current(&self) -> bool {
-        !self.network.retired.is_raised() && self.next_hop.is_current()
+        let binding = self.binding.as_ref();
+        !self.network.retired.is_raised()
+            && self.next_hop.is_current()
+            && binding.is_none_or(|binding| !binding.retired.is_raised())
     }
 }
 

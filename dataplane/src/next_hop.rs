@@ -3,11 +3,15 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::Instant,
 };
 
 use crate::{
     control::UplinkId,
-    tables::{LocalExit, Mapping, Port, Uplinks},
+    tables::{
+        LocalExit, Mapping, Port, Uplinks,
+        node::{Tenure, Whereabouts},
+    },
 };
 
 /// Where a packet goes. Cloud tunnels and switch ports join when they come.
@@ -30,8 +34,22 @@ impl NextHop {
         match self {
             Self::Guest(port) => !port.retired.is_raised(),
             Self::Host => true,
-            Self::Mesh(hop) => !hop.mapping.retired.is_raised() && !hop.uplinks.retired.is_raised(),
+            Self::Mesh(hop) => {
+                let seal = hop.seal.as_ref();
+                !hop.mapping.retired.is_raised()
+                    && !hop.uplinks.retired.is_raised()
+                    && seal.is_none_or(|seal| !seal.tenure.retired.is_raised() && !seal.place.retired.is_raised())
+            }
             Self::Local(exit) => !exit.retired.is_raised(),
+        }
+    }
+
+    /// Whether `packets` may be sent there now: time and the limit of what is sealed under one pair of SAs.
+    #[inline]
+    pub fn takes(&self, packets: usize, now: Instant) -> bool {
+        match self {
+            Self::Mesh(MeshHop { seal: Some(seal), .. }) => seal.tenure.pair.may_seal(now, packets),
+            _ => true,
         }
     }
 }
@@ -49,6 +67,19 @@ pub struct MeshHop {
     pub header: [u8; lisp::wire::DataHeader::LEN],
     /// Bytes of the largest inner packet that fits the path: `S = L - H` (RFC 9300 §7.1).
     pub limit: usize,
+    /// How its packets are sealed; `None`: the network is one in clear.
+    pub seal: Option<Sealing>,
+}
+
+/// How packets to a node are sealed.
+#[derive(Clone, Debug)]
+pub struct Sealing {
+    /// The pair of SAs, as the one that is sealed under.
+    pub tenure: Arc<Tenure>,
+    /// For which of the node's workers.
+    pub channel: usize,
+    /// Where the node was when the way was chosen.
+    pub place: Arc<Whereabouts>,
 }
 
 /// The underlay side of a run of datagrams.

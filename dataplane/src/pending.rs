@@ -1,11 +1,11 @@
-//! Packets that wait for a mapping. Bounded in number, in bytes and in time; what does not fit is dropped by name.
+//! Packets that wait for a mapping, or for an SA with its node. Bounded in number, in bytes and in time; what does not fit is dropped by name.
 
 use std::{
     collections::{HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
-use lisp::{Eid, EidPrefix};
+use lisp::Eid;
 
 use crate::{
     buffer::PacketBuf,
@@ -88,9 +88,9 @@ impl Pending {
         Ok(())
     }
 
-    /// Takes what waits for an EID of `prefix`, in the order in which it came for each EID.
-    pub fn release(&mut self, prefix: &EidPrefix) -> Vec<Waiting> {
-        let mut eids: Vec<Eid> = self.queues.keys().copied().filter(|eid| prefix.contains(eid)).collect();
+    /// Takes what waits for an EID that `fits`, in the order in which it came for each EID.
+    pub fn release(&mut self, fits: impl Fn(&Eid) -> bool) -> Vec<Waiting> {
+        let mut eids: Vec<Eid> = self.queues.keys().copied().filter(fits).collect();
         eids.sort();
         let released: Vec<Waiting> = eids
             .iter()

@@ -10,18 +10,20 @@
 //!  6. `stage/itr.rs`: where to? A guest here, another node, the host's network; or nowhere; or a miss
 //!  7. `stage/uplink.rs`: which locator, by which uplink
 //!  8. `transmit.rs` rewrites it: TTL, size, MSS, NAT; `segment.rs` cuts it while encapsulating
-//!  9. `seal/`: in place, once networks are sealed
+//!  9. `seal/`: in place, in the datagrams that `segment.rs` has just written; clear networks skip it
 //! 10. the burst loop sends what lies in [`crate::engine::Output`]
 //!
 //! Inbound, a datagram that another node sent ([`inbound`]): 1. `port/udp.rs`, 2. data header (`lisp::wire`),
-//! 3. `seal/`, 4. `stage/etr.rs`, 5. `parse.rs`, 6. `flow.rs`, 7. `stage/policy.rs`, 8. `stage/etr.rs` again: whose,
+//! 3. `seal/`, by `pipeline/sealed.rs`, 4. `stage/etr.rs`, 5. `parse.rs`, 6. `flow.rs`, 7. `stage/policy.rs`, 8. `stage/etr.rs` again: whose,
 //! 9. guest-side headers and `coalesce.rs`, 10. the burst loop.
 
 #![deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
-use std::{net::SocketAddr, sync::Arc};
+mod sealed;
 
-use lisp::{Rloc, wire::DataHeader};
+use std::sync::Arc;
+
+use lisp::{Eid, Rloc, wire::DataHeader};
 
 use crate::{
     buffer::{DatagramRun, Offload, PacketBuf},
@@ -34,12 +36,18 @@ use crate::{
     next_hop::NextHop,
     parse::{ARP, ETHERNET, Ethernet, FlowKey, IPV4, IPV6, IpPacket},
     pending::Waiter,
-    stage::{antispoof, etr, gateway, policy},
-    tables::{Network, Port, network::Local},
+    stage::{
+        antispoof,
+        etr::{self, Says},
+        gateway, policy,
+    },
+    tables::{Network, Port, network::Local, node::SaEntry},
     transmit::transmit,
     verdict::{DropReason, Outcome, Passed},
     worker_state::{Burst, Origin, Subject, Worker},
 };
+
+pub use sealed::send_to_node;
 
 /// Scope of flow keys of packets from the host's network, which are not in any network of ours yet.
 pub const EXIT_SCOPE: u32 = u32::MAX;
@@ -162,7 +170,15 @@ fn forward(
     let rewrite = match rewrite(worker, burst, Direction::Outbound, &subject, bytes) {
         Ok(rewrite) => rewrite,
         Err(Undecided::Drop(reason)) => return Err(reason),
-        Err(Undecided::Miss) => return wait(worker, burst, &subject, packet),
+        Err(Undecided::Miss) => {
+            tell_miss(worker, burst, &subject);
+            return wait(worker, burst, &subject, packet, DropReason::PendingFull);
+        }
+        Err(Undecided::NoSa(node)) => {
+            let eids = (source_eid(&subject), destination_eid(&subject));
+            sealed::tell_no_sa(worker, burst, node, eids);
+            return wait(worker, burst, &subject, packet, DropReason::NoMeshSa);
+        }
     };
     transmit(worker, burst, &mut subject, packet, &rewrite)
 }
@@ -178,6 +194,8 @@ fn rewrite(
     let (key, flags) = (&subject.ip.key, subject.ip.tcp_flags);
     if !subject.ip.opens_tcp()
         && let Some(known) = worker.flows.lookup(direction, key)
+        && known.binding.as_ref().map(|binding| binding.config.node) == subject.origin.node()
+        && known.next_hop.takes(subject.ip.segments(), burst.now)
         && let Some((connection, forward)) = known.connection
         && worker.connections.touch(connection, forward, flags, burst.now)
     {
@@ -209,15 +227,33 @@ fn rewrite(
     Ok(rewrite)
 }
 
-/// A miss: control is told, and the packet waits if there is room.
-fn wait(worker: &mut Worker, burst: &mut Burst<'_>, subject: &Subject<'_>, packet: &mut Option<PacketBuf>) -> Outcome {
-    let key = &subject.ip.key;
-    let eid = subject.network.eid(key.destination_address());
+fn source_eid(subject: &Subject<'_>) -> Eid {
+    subject.network.eid(subject.ip.key.source_address())
+}
+
+fn destination_eid(subject: &Subject<'_>) -> Eid {
+    subject.network.eid(subject.ip.key.destination_address())
+}
+
+/// A miss: control is told.
+fn tell_miss(worker: &mut Worker, burst: &mut Burst<'_>, subject: &Subject<'_>) {
+    let eid = destination_eid(subject);
     if worker.misses.allows(eid, burst.now) {
         worker.counters.add(Count::MapCacheMisses, 1);
-        let source = subject.network.eid(key.source_address());
+        let source = source_eid(subject);
         burst.out.events.push(Event::MapCacheMiss { eid, source });
     }
+}
+
+/// The packet waits for a mapping or an SA, if there is room; or it is dropped as `full`.
+fn wait(
+    worker: &mut Worker,
+    burst: &mut Burst<'_>,
+    subject: &Subject<'_>,
+    packet: &mut Option<PacketBuf>,
+    full: DropReason,
+) -> Outcome {
+    let eid = destination_eid(subject);
     let waiter = match subject.origin {
         Origin::Guest(port) => Waiter::Port(port.config.id),
         _ => Waiter::Host(subject.network.config.id),
@@ -227,12 +263,12 @@ fn wait(worker: &mut Worker, burst: &mut Burst<'_>, subject: &Subject<'_>, packe
         Ok(()) => Ok(Passed::Waiting),
         Err(frame) => {
             *packet = Some(frame);
-            Err(DropReason::PendingFull)
+            Err(full)
         }
     }
 }
 
-/// A packet whose mapping has come: hops 4 to 10 again.
+/// A packet whose mapping, or SA, has come: hops 4 to 10 again.
 pub fn resume(worker: &mut Worker, burst: &mut Burst<'_>, from: Waiter, frame: PacketBuf) {
     let mut packet = Some(frame);
     let snapshot = burst.snapshot;
@@ -273,57 +309,93 @@ pub fn inbound<'a>(worker: &mut Worker, burst: &mut Burst<'a>, run: &mut Datagra
     };
     let origin = Origin::Mesh {
         uplink: run.uplink,
+        local: run.local,
         from,
+        node: None,
         ttl: run.ttl,
         tos: run.tos,
     };
-    let remote = run.remote;
     // The datagrams of a run mostly say the same.
     let mut last = None;
     for datagram in run.datagrams_mut() {
-        let outcome = from_mesh(worker, burst, origin, remote, datagram, &mut last);
+        let outcome = from_mesh(worker, burst, origin, datagram, &mut last);
         worker.ended(burst, &origin, outcome);
     }
 }
 
-/// A data header and the network that it names.
-type Known<'a> = Option<([u8; DataHeader::LEN], &'a Arc<Network>)>;
+/// What a data header says, looked up.
+enum Known<'a> {
+    /// In clear, for this network.
+    Clear(&'a Arc<Network>),
+    /// Sealed under this SA, for a network (or none that may be sealed for), or control.
+    Sealed {
+        sa: Arc<SaEntry>,
+        network: Result<&'a Arc<Network>, DropReason>,
+        /// Whether this run has said where the node is.
+        heard: bool,
+    },
+}
 
+fn recognise<'a>(worker: &Worker, burst: &Burst<'a>, header: &[u8]) -> Result<Known<'a>, DropReason> {
+    let header = DataHeader::decode(header).map_err(|_| DropReason::LispTruncated)?;
+    match etr::read(&header)? {
+        Says::Clear(instance_id) => etr::network(instance_id, false, burst.snapshot).map(Known::Clear),
+        Says::Sealed(index, instance_id) => Ok(Known::Sealed {
+            sa: worker.tables.nodes.sa(index).ok_or(DropReason::UnknownSa)?,
+            network: etr::network(instance_id, true, burst.snapshot),
+            heard: false,
+        }),
+    }
+}
+
+/// `last` is what the header of the datagram before said.
 fn from_mesh<'a>(
     worker: &mut Worker,
     burst: &mut Burst<'a>,
-    origin: Origin<'_>,
-    remote: SocketAddr,
+    mut origin: Origin<'a>,
     datagram: &mut [u8],
-    last: &mut Known<'a>,
+    last: &mut Option<([u8; DataHeader::LEN], Known<'a>)>,
 ) -> Outcome {
-    let (header, inner) = datagram.split_first_chunk_mut().ok_or(DropReason::LispTruncated)?;
-    let network = match last {
-        Some((same, network)) if same == header => *network,
-        _ => {
-            let decoded = DataHeader::decode(header).map_err(|_| DropReason::LispTruncated)?;
-            let snapshot = burst.snapshot;
-            match etr::network(&decoded, snapshot) {
-                Ok(network) => {
-                    *last = Some((*header, network));
-                    network
-                }
-                Err(DropReason::ControlInData) => {
-                    if worker.punts.take(burst.now) {
-                        burst.out.events.push(Event::ControlInData {
-                            from: remote,
-                            payload: inner.to_vec(),
-                        });
-                    }
-                    return Err(DropReason::ControlInData);
-                }
-                Err(reason) => return Err(reason),
-            }
+    let header = *datagram
+        .first_chunk::<{ DataHeader::LEN }>()
+        .ok_or(DropReason::LispTruncated)?;
+    if last.as_ref().is_none_or(|(same, _)| *same != header) {
+        *last = None;
+        let known = recognise(worker, burst, &header);
+        if known.as_ref().err() == Some(&DropReason::ControlInData) {
+            punt(worker, burst, &origin, datagram);
         }
+        *last = Some((header, known?));
+    }
+    let (network, inner) = match last {
+        Some((_, Known::Clear(network))) => (*network, datagram.get_mut(DataHeader::LEN..).unwrap_or_default()),
+        Some((_, Known::Sealed { sa, network, heard })) => {
+            let control = network.as_ref().err() == Some(&DropReason::ControlInData);
+            let inside = sealed::open(worker, burst, &origin, sa, datagram, (heard, control))?;
+            if let Origin::Mesh { node, .. } = &mut origin {
+                *node = Some(sa.node.name);
+            }
+            if control {
+                return sealed::control(worker, burst, &origin, sa, inside);
+            }
+            ((*network)?, inside)
+        }
+        None => return Err(DropReason::LispTruncated),
     };
     worker.capture.begin(None, &network.config.name, false, inner, 0);
     let ip = IpPacket::parse(inner, 0, &Offload::default())?;
     from_outside(worker, burst, Subject { origin, network, ip }, inner)
+}
+
+/// A control message in a clear data header: control's.
+fn punt(worker: &mut Worker, burst: &mut Burst<'_>, origin: &Origin<'_>, datagram: &[u8]) {
+    let Origin::Mesh { from, .. } = origin else { return };
+    if worker.punts.take(burst.now) {
+        burst.out.events.push(Event::ControlInData {
+            from: from.data_address(),
+            payload: datagram.get(DataHeader::LEN..).unwrap_or_default().to_vec(),
+        });
+    }
 }
 
 /// Hops 4 to 10 inbound.
@@ -345,8 +417,17 @@ fn from_outside(worker: &mut Worker, burst: &mut Burst<'_>, mut subject: Subject
             }
             return Err(DropReason::UnservedEid);
         }
+        Err(Undecided::Drop(DropReason::UnboundSource)) => {
+            let source = source_eid(&subject);
+            if let Some(node) = subject.origin.node()
+                && worker.unbound.allows((node, source), burst.now)
+            {
+                burst.out.events.push(Event::UnboundSource { node, source });
+            }
+            return Err(DropReason::UnboundSource);
+        }
         Err(Undecided::Drop(reason)) => return Err(reason),
-        Err(Undecided::Miss) => return Err(DropReason::UnservedEid),
+        Err(Undecided::Miss | Undecided::NoSa(_)) => return Err(DropReason::UnservedEid),
     };
     worker.counters.add(Count::Decapsulated, 1);
     let (l3, family) = (subject.ip.l3, subject.ip.key.family);
@@ -473,6 +554,7 @@ fn untranslate(worker: &mut Worker, burst: &Burst<'_>, ip: &IpPacket, bytes: &[u
         network: Arc::clone(network),
         next_hop: NextHop::Guest(port),
         connection: (!error).then_some((connection, false)),
+        binding: None,
         translation: Some(Translation {
             address: own.address,
             port: own.port,

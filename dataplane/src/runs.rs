@@ -23,6 +23,8 @@ pub struct RunHeader {
     pub ttl: u8,
     /// Outer TOS.
     pub tos: u8,
+    /// From the data port itself, not from a port that spreads flows.
+    pub data_port: bool,
 }
 
 /// The open runs.
@@ -81,6 +83,7 @@ impl Runs {
         let mut run = pool.run();
         (run.uplink, run.local, run.remote) = (header.to.uplink, header.to.local, header.to.remote);
         (run.flow_hash, run.ttl, run.tos) = (header.to.flow_hash, header.ttl, header.tos);
+        run.data_port = header.data_port;
         self.open.push((*header, run));
         self.open.len() - 1
     }

@@ -10,7 +10,7 @@ use crate::{
     engine::Output,
     parse::{ETHERNET, Family, IpPacket, protocol, tcp},
     runs::{RunHeader, Runs},
-    seal::Layout,
+    seal::{Layout, SaPair},
 };
 
 /// One packet out of a super-packet: which part of the payload, and whether it is the first and the last.
@@ -38,19 +38,33 @@ fn cuts(ip: &IpPacket) -> impl Iterator<Item = Cut> {
     })
 }
 
+/// How the datagrams of a packet are sealed.
+#[derive(Clone, Copy, Debug)]
+pub struct Seal<'a> {
+    /// Under which pair of SAs.
+    pub pair: &'a SaPair,
+    /// For which of the node's workers.
+    pub channel: usize,
+    /// By which of ours.
+    pub worker: u8,
+    /// The first counter; one for each datagram, all reserved.
+    pub first: u64,
+}
+
 /// Encapsulates a packet: each packet that it stands for goes into a datagram of its own, behind the LISP `header`,
-/// with room for a seal as `layout` says, checksums complete. Returns how many; `None` when headers and lengths do
+/// checksums complete, sealed in place if there is a `seal`. Returns how many; `None` when headers and lengths do
 /// not agree, which a parsed packet's do.
 pub fn encapsulate(
     bytes: &[u8],
     ip: &IpPacket,
     offload: &Offload,
     header: &[u8],
-    layout: Layout,
+    seal: Option<Seal<'_>>,
     to: &RunHeader,
     (runs, pool, out): (&mut Runs, &mut Pool, &mut Output),
 ) -> Option<usize> {
     let headers = ip.payload - ip.l3;
+    let layout = seal.map_or(Layout::CLEAR, |seal| seal.pair.layout());
     let around = header.len() + layout.overhead();
     let mut count = 0;
     for cut in cuts(ip) {
@@ -64,7 +78,14 @@ pub fn encapsulate(
                 ip,
                 offload,
                 cut,
-            )
+            )?;
+            match seal {
+                Some(seal) => {
+                    let counter = seal.first.checked_add(cut.index as u64)?;
+                    seal.pair.seal(seal.channel, datagram, seal.worker, counter)
+                }
+                None => Some(()),
+            }
         })??;
         count += 1;
     }

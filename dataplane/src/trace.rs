@@ -1,12 +1,12 @@
 //! What would happen to a packet: the very same stage functions, on a copy, with nothing changed and nothing sent.
 
-use std::time::Instant;
+use std::{net::IpAddr, time::Instant};
 
-use lisp::{InstanceId, Rloc, wire::DataHeader};
+use lisp::{InstanceId, Rloc};
 
 use crate::{
     buffer::{Offload, PacketBuf},
-    control::{PortId, TraceStep, UplinkId},
+    control::{MeshNode, PortId, TraceStep, UplinkId},
     decide::{self, Decision, Undecided},
     flow::Direction,
     next_hop::NextHop,
@@ -119,22 +119,36 @@ fn try_outbound(
                 "control is asked, and the packet waits up to 3 s".to_owned()
             });
         }
+        Err(Undecided::NoSa(_)) => {
+            steps.step("seal", "wait", || {
+                "control is asked, and the packet waits up to 3 s".to_owned()
+            });
+        }
         Err(Undecided::Drop(_)) => {}
     }
     Ok(())
 }
 
-/// Traces an inner packet that `from` would send in `instance_id`.
+/// Traces an inner packet that `from` would send in `instance_id`, sealed by `node` or in clear.
 pub fn inbound(
     worker: &Worker,
     snapshot: &Snapshot,
-    from: Rloc,
+    (from, node): (Rloc, Option<MeshNode>),
     instance_id: InstanceId,
     packet: &[u8],
     now: Instant,
 ) -> Vec<TraceStep> {
     let mut steps = Vec::new();
-    let network = match etr::network(&DataHeader::clear(instance_id), snapshot) {
+    if let Some(name) = node {
+        steps.step("open", "continue", || {
+            let known = worker.tables.nodes.get(&name);
+            match known.and_then(|node| node.current()) {
+                Some(tenure) => format!("sealed by node {name}; we seal for it with {}", tenure.pair.suite),
+                None => format!("sealed by node {name}, with which there is no SA to send under"),
+            }
+        });
+    }
+    let network = match etr::network(instance_id, node.is_some(), snapshot) {
         Ok(network) => network,
         Err(reason) => {
             steps.dropped("etr", reason);
@@ -159,7 +173,9 @@ pub fn inbound(
     }
     let origin = Origin::Mesh {
         uplink: UplinkId(0),
+        local: IpAddr::from([0, 0, 0, 0]),
         from,
+        node,
         ttl: ip.ttl,
         tos: ip.tos,
     };
@@ -259,11 +275,12 @@ fn explain_way_out(subject: &Subject<'_>, decision: &Decision, steps: &mut Vec<T
     match &decision.next_hop {
         NextHop::Mesh(hop) => steps.step("transmit", "encapsulated", || {
             let outer = if hop.to.remote.is_ipv4() { 36 } else { 56 };
+            let seal = hop.seal.as_ref().map_or(0, |seal| seal.tenure.pair.layout().overhead());
             format!(
                 "LISP to {} from {}, {} bytes outside",
                 hop.to.remote,
                 hop.to.local,
-                ip.len() + outer
+                ip.len() + outer + seal
             )
         }),
         NextHop::Local(exit) => steps.step("transmit", "local-exit", || format!("`{}`", exit.config.interface)),

@@ -14,8 +14,7 @@ use crate::{
     next_hop::{MeshHop, NextHop},
     parse::{ETHERNET, Family, IpPacket, protocol, tcp},
     runs::RunHeader,
-    seal::Layout,
-    segment,
+    segment::{self, Seal},
     stage::{
         icmp::{self, Complaint},
         nat::{self, End},
@@ -197,25 +196,35 @@ fn encapsulate(
         to: hop.to,
         ttl: ip.ttl - 1,
         tos: ip.tos,
+        data_port: false,
     };
+    let packets = ip.segments();
+    let bytes = ip.payload_len() + (ip.payload - ip.l3) * packets;
+    let seal = match &hop.seal {
+        None => None,
+        Some(sealing) => {
+            let (pair, channel) = (&*sealing.tenure.pair, sealing.channel);
+            let first = pair.reserve(channel, worker.number, packets, bytes, burst.now);
+            let first = first.ok_or(DropReason::NoMeshSa)?;
+            worker.counters.add(Count::Sealed, packets);
+            Some(Seal {
+                pair,
+                channel,
+                worker: worker.number,
+                first,
+            })
+        }
+    };
+    let around = hop.header.len() + seal.map_or(0, |seal| seal.pair.layout().overhead());
     let sinks = (&mut worker.runs, &mut *burst.pool, &mut *burst.out);
-    let count = segment::encapsulate(
-        frame.bytes(),
-        ip,
-        &frame.offload,
-        &hop.header,
-        Layout::CLEAR,
-        &header,
-        sinks,
-    )
-    .ok_or(DropReason::Malformed)?;
-    let around = (ip.payload - ip.l3 + hop.header.len()) * count;
+    let count = segment::encapsulate(frame.bytes(), ip, &frame.offload, &hop.header, seal, &header, sinks)
+        .ok_or(DropReason::Malformed)?;
     worker.counters.add(Count::Encapsulated, count);
     worker
         .counters
         .uplink(hop.to.uplink)
         .tx
-        .add(count, ip.payload_len() + around);
+        .add(count, bytes + around * count);
     hop.mapping.usage.packets.fetch_add(count as u64, Relaxed);
     hop.mapping.usage.bytes.fetch_add(ip.len() as u64, Relaxed);
     Ok(())

@@ -92,12 +92,28 @@ drop_reasons! {
     NoUplink => "no-uplink",
     /// A sealed network without a security association to the remote node.
     NoMeshSa => "no-mesh-sa",
-    /// Sent by a remote node, shorter than a data header.
+    /// Sent by a remote node, shorter than a data header, or than what a seal puts around a packet.
     LispTruncated => "lisp-truncated",
     /// P-bit: another protocol inside (RFC 9305).
     LispNextProtocol => "lisp-next-protocol",
-    /// KK bits say sealed, but no association fits.
+    /// KK bits say sealed, but in no way that we know: no SA index, or another key-id than 1.
     LispSealed => "lisp-sealed-unknown",
+    /// Sealed, for an SA index that is none of ours, or not any more.
+    UnknownSa => "sealed-unknown-sa",
+    /// Sealed under an SA whose time is up.
+    SaExpired => "sealed-sa-expired",
+    /// Sealed, with an IV that no sender writes.
+    ForeignIv => "sealed-foreign-iv",
+    /// Sealed, and it came before, or is too old to tell.
+    Replayed => "sealed-replayed",
+    /// Sealed, and not authentic.
+    BadTag => "sealed-bad-tag",
+    /// Sealed, authentic, from an inner source that is not bound to the node that sealed it.
+    UnboundSource => "sealed-unbound-source",
+    /// Sealed, for a network in clear: the two never mix.
+    SealedInClear => "sealed-in-clear-network",
+    /// Control inside an SA that says nothing we know, or too often.
+    SealedControl => "sealed-control",
     /// In clear, for a network that demands sealing.
     ClearInSealed => "clear-in-sealed-network",
     /// Instance-ID of no network on this node.
@@ -145,6 +161,8 @@ pub enum Passed {
     Host,
     /// Translated, and handed to the host's network.
     LocalExit,
+    /// Control inside an SA: answered, or handed to control.
+    Control,
 }
 
 impl Passed {
@@ -157,6 +175,7 @@ impl Passed {
             Self::Waiting => "waiting",
             Self::Host => "host",
             Self::LocalExit => "local-exit",
+            Self::Control => "control",
         }
     }
 }

@@ -99,7 +99,7 @@ impl BurstLoop {
     /// No descriptors left.
     pub fn connected(channel: Channel<Up, Down>) -> io::Result<Self> {
         let mut new = Self::new(|epoll| ControlEnd::connected(epoll, channel))?;
-        new.greet();
+        new.greet(Instant::now());
         Ok(new)
     }
 
@@ -209,7 +209,7 @@ impl BurstLoop {
                 if self.control.accept() {
                     self.hosts.forget_pings();
                     self.stop_capture(now);
-                    self.greet();
+                    self.greet(now);
                 }
             }
             Token::Control => self.handle_control(now, flags),

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,7 +14,7 @@ use crate::{
     capture::Capture,
     coalesce::Coalescer,
     connection::Connections,
-    control::{NetworkId, PortId, UplinkId},
+    control::{MeshNode, NetworkId, PortId, UplinkId},
     counters::{Counters, Source},
     engine::Output,
     flow::FlowTable,
@@ -30,6 +30,8 @@ use crate::{
 /// A worker's state.
 #[derive(Debug)]
 pub struct Worker {
+    /// Its number, 0 to 15: what it seals says so.
+    pub number: u8,
     /// The tables that it reads.
     pub tables: Arc<Tables>,
     /// Flow cache.
@@ -52,8 +54,16 @@ pub struct Worker {
     pub misses: OncePer<Eid>,
     /// Unserved EIDs told to control.
     pub unserved: OncePer<(Eid, Rloc)>,
+    /// Nodes without an SA to seal under, told to control.
+    pub no_sas: OncePer<MeshNode>,
+    /// Unbound sources told to control.
+    pub unbound: OncePer<(MeshNode, Eid)>,
+    /// Nodes that may be sealed for since a moment ago: what waits for them goes on.
+    pub ready: Vec<MeshNode>,
     /// Control messages in data headers handed to control.
     pub punts: Bucket,
+    /// Messages inside SAs handed to control.
+    pub messages: Bucket,
     /// ICMP errors sent.
     pub complaints: Bucket,
     /// RLOCs sent to since control was told last.
@@ -71,6 +81,7 @@ impl Worker {
     pub fn new(tables: Arc<Tables>, now: Instant, unix_ns: u64, seed: u64) -> Self {
         let key = Seeded::new(seed);
         Self {
+            number: 0,
             tables,
             flows: FlowTable::new(key),
             connections: Connections::new(key, seed.rotate_left(32)),
@@ -82,7 +93,11 @@ impl Worker {
             capture: Capture::new(now, unix_ns),
             misses: OncePer::new(Duration::from_secs(1), key),
             unserved: OncePer::new(Duration::from_secs(1), key),
+            no_sas: OncePer::new(Duration::from_secs(1), key),
+            unbound: OncePer::new(Duration::from_secs(1), key),
+            ready: Vec::new(),
             punts: Bucket::new(64, 64),
+            messages: Bucket::new(200, 200),
             complaints: Bucket::new(100, 200),
             sent_to: BTreeSet::new(),
             last_sent_to: None,
@@ -134,8 +149,12 @@ pub enum Origin<'a> {
     Mesh {
         /// Out of which uplink.
         uplink: UplinkId,
+        /// To which of our addresses.
+        local: IpAddr,
         /// Whose datagram.
         from: Rloc,
+        /// Who sealed it; `None`: it came in clear.
+        node: Option<MeshNode>,
         /// Its outer TTL.
         ttl: u8,
         /// Its outer TOS.
@@ -153,6 +172,15 @@ impl Origin<'_> {
             Self::Mesh { uplink, .. } => Source::Uplink(*uplink),
             Self::Exit => Source::Exit,
             Self::Host(_) => Source::Node,
+        }
+    }
+
+    /// The node that sealed it.
+    #[inline]
+    pub fn node(&self) -> Option<MeshNode> {
+        match self {
+            Self::Mesh { node, .. } => *node,
+            _ => None,
         }
     }
 

@@ -137,7 +137,7 @@ impl UdpUplink {
             .iter()
             .position(|rloc| rloc.address == run.local && rloc.address.is_ipv4() == run.remote.is_ipv4())?;
         let senders = self.rlocs.get(rloc)?.send.len();
-        let sender = (run.flow_hash as usize).checked_rem(senders);
+        let sender = (run.flow_hash as usize).checked_rem(senders).filter(|_| !run.data_port);
         Some(Door { rloc, sender })
     }
 

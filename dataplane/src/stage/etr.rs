@@ -2,25 +2,46 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use lisp::{InstanceId, wire::DataHeader};
+use lisp::{InstanceId, mesh::SaIndex, wire::DataHeader};
 
 use crate::{
+    control::MeshNode,
     parse::{FlowKey, IpPacket},
+    seal,
     stage::itr::is_forwardable,
-    tables::{Network, Snapshot, network::Local},
+    tables::{Binding, Bindings, Network, Snapshot, network::Local},
     verdict::DropReason,
 };
 
-/// Which network a data header belongs to. Nonce, Locator-Status-Bits, echo-nonce and Map-Version are not used here
-/// (RFC 9300 §16 forbids them over the Internet) and are ignored, also when N and V are both set.
-pub fn network<'a>(header: &DataHeader, snapshot: &'a Snapshot) -> Result<&'a Arc<Network>, DropReason> {
+/// What a data header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Says {
+    /// In clear, for this Instance-ID.
+    Clear(InstanceId),
+    /// Sealed, for this SA index of ours and this Instance-ID, which nobody vouches for until it has opened.
+    Sealed(SaIndex, InstanceId),
+}
+
+/// Reads a data header. Of what else it may carry, Locator-Status-Bits, echo-nonce and Map-Version are not used here
+/// (RFC 9300 §16 forbids them over the Internet) and are ignored, also when N and V are both set; the nonce is, where KK
+/// says sealed.
+pub fn read(header: &DataHeader) -> Result<Says, DropReason> {
     if header.next_protocol.is_some() {
         return Err(DropReason::LispNextProtocol);
     }
-    if header.key_id.0 != 0 {
-        return Err(DropReason::LispSealed);
+    let instance_id = header.instance_id;
+    if header.key_id.0 == 0 {
+        return Ok(Says::Clear(instance_id.unwrap_or(InstanceId::DEFAULT)));
     }
-    let instance_id = header.instance_id.unwrap_or(InstanceId::DEFAULT);
+    let index = header.nonce.and_then(SaIndex::new);
+    match (header.key_id, index, instance_id) {
+        (seal::KEY_ID, Some(index), Some(instance_id)) => Ok(Says::Sealed(index, instance_id)),
+        _ => Err(DropReason::LispSealed),
+    }
+}
+
+/// Which network an Instance-ID is, for a packet that came sealed or in clear.
+pub fn network(instance_id: InstanceId, sealed: bool, snapshot: &Snapshot) -> Result<&Arc<Network>, DropReason> {
     if instance_id == InstanceId::CONTROL {
         return Err(DropReason::ControlInData);
     }
@@ -28,10 +49,24 @@ pub fn network<'a>(header: &DataHeader, snapshot: &'a Snapshot) -> Result<&'a Ar
         .instances
         .get(&instance_id)
         .ok_or(DropReason::UnknownInstance)?;
-    if network.is_sealed() {
-        return Err(DropReason::ClearInSealed);
+    match (sealed, network.is_sealed()) {
+        (false, true) => Err(DropReason::ClearInSealed),
+        (true, false) => Err(DropReason::SealedInClear),
+        _ => Ok(network),
     }
-    Ok(network)
+}
+
+/// What lets `node` send with this inner source.
+pub fn check_binding(
+    bindings: &Bindings,
+    network: &Network,
+    key: &FlowKey,
+    node: MeshNode,
+) -> Result<Arc<Binding>, DropReason> {
+    bindings
+        .lookup(network.eid(key.source_address()))
+        .filter(|binding| binding.config.node == node)
+        .ok_or(DropReason::UnboundSource)
 }
 
 /// Whether the inner source may send into this network from outside.

@@ -4,7 +4,10 @@
 //! path works on. So where every locator seems down they are used all the same: nothing better is known, and what is
 //! down for real loses nothing by it.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use lisp::wire::DataHeader;
 
@@ -12,7 +15,7 @@ use crate::{
     next_hop::{Destination, MeshHop},
     parse::Family,
     seal::Layout,
-    tables::{Mapping, Path, Uplinks},
+    tables::{Mapping, Path, Uplink, Uplinks, node::Away},
     verdict::DropReason,
 };
 
@@ -53,24 +56,78 @@ pub fn choose(
     let equals = || candidates().filter(|path| path.locator.priority == best);
     let path = by_weight(equals, flow_hash).ok_or(DropReason::NoLocator)?;
     let rloc = path.locator.rloc;
-    let (uplink, local) = uplinks
+    let way = uplinks
         .towards(Family::of(rloc.address), flow_hash)
         .ok_or(DropReason::NoUplink)?;
-    let link = uplink.config.mtu.min(path.mtu.unwrap_or(u32::MAX));
-    let outer = if matches!(rloc.address, IpAddr::V4(_)) { 20 } else { 40 };
-    let limit = link.saturating_sub(outer + UDP_AND_LISP) as usize;
+    let to = destination(way, rloc.data_address(), flow_hash);
     Ok(MeshHop {
         mapping: Arc::clone(mapping),
         uplinks: Arc::clone(uplinks),
-        to: Destination {
-            uplink: uplink.config.id,
-            local,
-            remote: rloc.data_address(),
-            flow_hash,
-        },
+        to,
         header,
-        limit: limit.saturating_sub(layout.overhead()),
+        limit: limit(way.0, path.mtu, to.remote, layout),
+        seal: None,
     })
+}
+
+/// The way to a node that is not at its locators: back to where it is heard from, out of the uplink and from the address
+/// that it comes to, as long as these are ours. `mtu` is the path's, when it is known.
+pub fn follow(
+    mapping: &Arc<Mapping>,
+    uplinks: &Arc<Uplinks>,
+    header: [u8; DataHeader::LEN],
+    layout: Layout,
+    flow_hash: u32,
+    (away, mtu): (&Away, Option<u32>),
+) -> Result<MeshHop, DropReason> {
+    let way = back(uplinks, away, flow_hash)?;
+    let to = destination(way, away.remote, flow_hash);
+    Ok(MeshHop {
+        mapping: Arc::clone(mapping),
+        uplinks: Arc::clone(uplinks),
+        to,
+        header,
+        limit: limit(way.0, mtu, to.remote, layout),
+        seal: None,
+    })
+}
+
+/// The way to an address, whoever is there.
+pub fn towards(uplinks: &Uplinks, remote: SocketAddr, flow_hash: u32) -> Result<Destination, DropReason> {
+    let way = uplinks
+        .towards(Family::of(remote.ip()), flow_hash)
+        .ok_or(DropReason::NoUplink)?;
+    Ok(destination(way, remote, flow_hash))
+}
+
+/// The way back to where something came from.
+pub fn answer(uplinks: &Uplinks, away: &Away, flow_hash: u32) -> Result<Destination, DropReason> {
+    Ok(destination(back(uplinks, away, flow_hash)?, away.remote, flow_hash))
+}
+
+fn back<'a>(uplinks: &'a Uplinks, away: &Away, flow_hash: u32) -> Result<(&'a Uplink, IpAddr), DropReason> {
+    match uplinks.get(away.uplink) {
+        Some(uplink) if uplink.config.addresses.contains(&away.local) => Ok((uplink, away.local)),
+        _ => uplinks
+            .towards(Family::of(away.remote.ip()), flow_hash)
+            .ok_or(DropReason::NoUplink),
+    }
+}
+
+fn destination((uplink, local): (&Uplink, IpAddr), remote: SocketAddr, flow_hash: u32) -> Destination {
+    Destination {
+        uplink: uplink.config.id,
+        local,
+        remote,
+        flow_hash,
+    }
+}
+
+/// Bytes of the largest inner packet: `S = L - H` (RFC 9300 §7.1).
+fn limit(uplink: &Uplink, mtu: Option<u32>, remote: SocketAddr, layout: Layout) -> usize {
+    let link = uplink.config.mtu.min(mtu.unwrap_or(u32::MAX));
+    let outer = if remote.is_ipv4() { 20 } else { 40 };
+    (link.saturating_sub(outer + UDP_AND_LISP) as usize).saturating_sub(layout.overhead())
 }
 
 /// Spreads flows over equals by weight; all weights 0 means that the sender chooses (evenly, here).

@@ -1,20 +1,12 @@
-//! The mapping table: longest match within an Instance-ID, changed entry by entry while workers read.
+//! Mappings: where an EID-prefix is.
 
-use std::{
-    net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
-    },
-};
+use std::sync::{Arc, atomic::AtomicU64};
 
-use ipnet::IpNet;
-use lisp::{Eid, EidPrefix, InstanceId};
+use lisp::EidPrefix;
 
 use crate::{
     control::{MappingConfig, MappingTarget, PathHealth, PathLocator},
-    hash::Seeded,
-    tables::Retired,
+    tables::{Prefixes, Retired, prefixes::Entry},
 };
 
 /// Use of an entry; survives its replacement.
@@ -77,109 +69,15 @@ impl Mapping {
     }
 }
 
-/// How many entries of each prefix length an Instance-ID has, so that a look-up tries only lengths that occur.
-#[derive(Debug)]
-struct Lengths {
-    ipv4: [AtomicU32; 33],
-    ipv6: [AtomicU32; 129],
-}
-
-impl Lengths {
-    fn new() -> Self {
-        Self {
-            ipv4: [const { AtomicU32::new(0) }; 33],
-            ipv6: [const { AtomicU32::new(0) }; 129],
-        }
+impl Entry for Mapping {
+    fn prefix(&self) -> EidPrefix {
+        self.config.prefix
     }
 
-    fn family(&self, address: IpAddr) -> &[AtomicU32] {
-        match address {
-            IpAddr::V4(_) => &self.ipv4,
-            IpAddr::V6(_) => &self.ipv6,
-        }
+    fn retired(&self) -> &Retired {
+        &self.retired
     }
 }
 
 /// The mapping table.
-#[derive(Debug)]
-pub struct Mappings {
-    entries: papaya::HashMap<EidPrefix, Arc<Mapping>, Seeded>,
-    lengths: papaya::HashMap<InstanceId, Arc<Lengths>, Seeded>,
-}
-
-impl Mappings {
-    /// An empty table, hashed with `seed`.
-    pub fn new(seed: Seeded) -> Self {
-        Self {
-            entries: papaya::HashMap::with_hasher(seed),
-            lengths: papaya::HashMap::with_hasher(seed),
-        }
-    }
-
-    /// The longest prefix that holds `eid`.
-    pub fn lookup(&self, eid: Eid) -> Option<Arc<Mapping>> {
-        self.longest(eid.instance_id, eid.address, u8::MAX)
-    }
-
-    /// The entry next above `prefix`, without `prefix` itself.
-    pub fn covering(&self, prefix: &EidPrefix) -> Option<Arc<Mapping>> {
-        let below = prefix.length().checked_sub(1)?;
-        self.longest(prefix.instance_id(), prefix.net().addr(), below)
-    }
-
-    /// The entry of exactly this prefix.
-    pub fn get(&self, prefix: &EidPrefix) -> Option<Arc<Mapping>> {
-        self.entries.pin().get(prefix).map(Arc::clone)
-    }
-
-    /// Puts an entry in and retires what it replaces. For the writer alone.
-    pub fn insert(&self, mapping: Mapping) {
-        let prefix = mapping.config.prefix;
-        match self.entries.pin().insert(prefix, Arc::new(mapping)) {
-            Some(old) => old.retired.raise(),
-            None => {
-                let lengths = self.lengths.pin();
-                let lengths = lengths.get_or_insert_with(prefix.instance_id(), || Arc::new(Lengths::new()));
-                if let Some(count) = lengths.family(prefix.net().addr()).get(usize::from(prefix.length())) {
-                    count.fetch_add(1, Ordering::Release);
-                }
-            }
-        }
-    }
-
-    /// Takes an entry out and retires it. For the writer alone.
-    pub fn remove(&self, prefix: &EidPrefix) -> Option<Arc<Mapping>> {
-        let old = self.entries.pin().remove(prefix).map(Arc::clone)?;
-        old.retired.raise();
-        if let Some(lengths) = self.lengths.pin().get(&prefix.instance_id())
-            && let Some(count) = lengths.family(prefix.net().addr()).get(usize::from(prefix.length()))
-        {
-            count.fetch_sub(1, Ordering::Release);
-        }
-        Some(old)
-    }
-
-    /// All entries, sorted by prefix.
-    pub fn all(&self) -> Vec<Arc<Mapping>> {
-        let mut all: Vec<_> = self.entries.pin().values().map(Arc::clone).collect();
-        all.sort_by_key(|mapping| mapping.config.prefix);
-        all
-    }
-
-    fn longest(&self, instance_id: InstanceId, address: IpAddr, at_most: u8) -> Option<Arc<Mapping>> {
-        let lengths = self.lengths.pin();
-        let lengths = lengths.get(&instance_id)?;
-        let entries = self.entries.pin();
-        for (length, count) in lengths.family(address).iter().enumerate().rev() {
-            let length = u8::try_from(length).ok()?;
-            if length > at_most || count.load(Ordering::Acquire) == 0 {
-                continue;
-            }
-            let Ok(net) = IpNet::new(address, length) else { continue };
-            if let Some(mapping) = entries.get(&EidPrefix::new(instance_id, net)) {
-                return Some(Arc::clone(mapping));
-            }
-        }
-        None
-    }
-}
+pub type Mappings = Prefixes<Mapping>;

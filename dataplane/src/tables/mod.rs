@@ -1,15 +1,20 @@
 //! What workers read. One writer ([`writer::Writer`]) turns changes into it.
 //!
 //! Small tables (networks with their policy, guest ports, uplinks, the local exit) are one [`Snapshot`], swapped
-//! whole; mappings are large and change entry by entry ([`mapping::Mappings`]). Nobody ever waits for a lock.
+//! whole; mappings, bindings, nodes and mesh SAs are
+//! large and change entry by entry ([`prefixes::Prefixes`], [`node::Nodes`]). Nobody ever waits for a lock.
 //!
 //! Whatever a flow entry may be made from carries a [`Retired`] flag: the writer raises it on the object that it
 //! replaces, and entries made from that object miss once. Objects that did not change stay the same object.
 
+pub mod binding;
 pub mod mapping;
+mod mesh_writer;
 pub mod network;
+pub mod node;
 pub mod policy;
 pub mod port;
+pub mod prefixes;
 pub mod uplink;
 pub mod writer;
 
@@ -24,10 +29,13 @@ use std::{
 use arc_swap::ArcSwap;
 use lisp::InstanceId;
 
+pub use binding::{Binding, Bindings};
 pub use mapping::{Mapping, Mappings, Path};
 pub use network::Network;
+pub use node::{Node, Nodes};
 pub use policy::Policy;
 pub use port::Port;
+pub use prefixes::Prefixes;
 pub use uplink::{Uplink, Uplinks};
 pub use writer::Writer;
 
@@ -84,6 +92,10 @@ pub struct Tables {
     pub small: ArcSwap<Snapshot>,
     /// The mappings.
     pub mappings: Mappings,
+    /// Which node may send with which inner source.
+    pub bindings: Bindings,
+    /// The nodes of sealed meshes, and the SAs with them.
+    pub nodes: Nodes,
 }
 
 impl Tables {
@@ -92,6 +104,8 @@ impl Tables {
         Self {
             small: ArcSwap::from_pointee(Snapshot::default()),
             mappings: Mappings::new(seed),
+            bindings: Bindings::new(seed),
+            nodes: Nodes::new(seed),
         }
     }
 }

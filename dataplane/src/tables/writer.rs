@@ -4,16 +4,20 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, atomic::Ordering},
+    time::Instant,
 };
 
 use lisp::{EidPrefix, Rloc};
 
 use crate::{
     control::{
-        Change, Generation, LocalExitConfig, MappingConfig, NetworkConfig, NetworkId, NetworkKind, PathHealth,
-        PolicyConfig, PortConfig, PortId, UplinkConfig, UplinkId,
+        Change, Generation, LocalExitConfig, MappingConfig, MeshNode, NetworkConfig, NetworkId, NetworkKind,
+        PathHealth, PolicyConfig, PortConfig, PortId, SaStatus, SaUse, UplinkConfig, UplinkId,
     },
-    tables::{LocalExit, Mapping, Network, Policy, Port, Retired, Snapshot, Tables, Uplink, Uplinks, mapping::Usage},
+    tables::{
+        LocalExit, Mapping, Network, Policy, Port, Retired, Snapshot, Tables, Uplink, Uplinks, mapping::Usage,
+        mesh_writer::MeshWriter,
+    },
 };
 
 /// What a change took away, for those who keep state of their own about it.
@@ -23,6 +27,15 @@ pub struct Gone {
     pub ports: Vec<PortId>,
     /// Networks.
     pub networks: Vec<NetworkId>,
+}
+
+/// What a change did beyond its own table.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// What it took away.
+    pub gone: Gone,
+    /// A node that may be sealed for now.
+    pub ready: Option<MeshNode>,
 }
 
 /// What a resynchronisation has named so far.
@@ -35,6 +48,7 @@ struct Named {
     exit: bool,
     mappings: HashSet<EidPrefix>,
     health: HashSet<Rloc>,
+    bindings: HashSet<EidPrefix>,
 }
 
 /// The writer's own copy of what control said.
@@ -48,6 +62,7 @@ pub struct Writer {
     health: HashMap<Rloc, PathHealth>,
     /// Which mappings use a locator.
     users: HashMap<Rloc, BTreeSet<EidPrefix>>,
+    mesh: MeshWriter,
     resync: Option<Named>,
     generation: Generation,
     policy_versions: u64,
@@ -64,6 +79,7 @@ impl Writer {
             uplinks: BTreeMap::new(),
             health: HashMap::new(),
             users: HashMap::new(),
+            mesh: MeshWriter::default(),
             resync: None,
             generation: Generation::default(),
             policy_versions: 0,
@@ -85,9 +101,10 @@ impl Writer {
         self.uplinks.values()
     }
 
-    /// Makes `change` true. The error is for the operator, and nothing has changed then.
-    pub fn apply(&mut self, change: &Change) -> Result<Gone, String> {
+    /// Makes `change` true at `now`. The error is for the operator, and nothing has changed then.
+    pub fn apply(&mut self, now: Instant, change: &Change) -> Result<Applied, String> {
         let mut gone = Gone::default();
+        let mut ready = None;
         match change {
             Change::Resync => self.resync = Some(Named::default()),
             Change::PutNetwork(config) => self.put_network(config)?,
@@ -103,10 +120,20 @@ impl Writer {
             Change::PutLocalExit(config) => self.put_exit(Some(config)),
             Change::RemoveLocalExit => self.put_exit(None),
             Change::PutPolicy(config) => self.put_policy(config)?,
-            Change::PutMapping(config) => self.put_mapping(config),
+            Change::PutMapping(config) => self.put_mapping(config, now),
             Change::RemoveMapping(prefix) => self.remove_mapping(prefix),
             Change::PutPathHealth(health) => self.put_health(*health),
-            Change::PutSa(_) | Change::RemoveSa(_) | Change::PutBinding(_) | Change::RemoveBinding(_) => {}
+            Change::PutSa(config) => ready = self.mesh.put_sa(&self.tables, config, now)?,
+            Change::RemoveSa(index) => self.mesh.remove_sa(&self.tables, *index, now),
+            Change::PutBinding(config) => {
+                if let Some(named) = &mut self.resync {
+                    named.bindings.insert(config.prefix);
+                }
+                MeshWriter::put_binding(&self.tables, config);
+            }
+            Change::RemoveBinding(prefix) => {
+                self.tables.bindings.remove(prefix);
+            }
             Change::Commit(generation) => {
                 if let Some(named) = self.resync.take() {
                     self.sweep(&named, &mut gone);
@@ -114,7 +141,29 @@ impl Writer {
                 self.generation = *generation;
             }
         }
-        Ok(gone)
+        Ok(Applied { gone, ready })
+    }
+
+    /// What time does.
+    pub fn tick(&mut self, now: Instant) {
+        self.mesh.expire(&self.tables, now);
+    }
+
+    /// All pairs of mesh SAs, in order of node and age.
+    pub fn sa_status(&self, now: Instant) -> Vec<SaStatus> {
+        self.mesh.status(&self.tables, now)
+    }
+
+    /// Use of the mesh SAs that were used since the last call.
+    pub fn sa_use(&mut self) -> Vec<SaUse> {
+        self.mesh.used()
+    }
+
+    /// Mappings that name this node.
+    pub fn mappings_of(&self, node: MeshNode) -> impl Iterator<Item = Arc<Mapping>> {
+        self.mesh
+            .prefixes(node)
+            .filter_map(|prefix| self.tables.mappings.get(prefix))
     }
 
     fn put_network(&mut self, config: &NetworkConfig) -> Result<(), String> {
@@ -157,6 +206,11 @@ impl Writer {
             for mapping in self.tables.mappings.all() {
                 if mapping.config.prefix.instance_id() == instance_id {
                     self.remove_mapping(&mapping.config.prefix);
+                }
+            }
+            for binding in self.tables.bindings.all() {
+                if binding.config.prefix.instance_id() == instance_id {
+                    self.tables.bindings.remove(&binding.config.prefix);
                 }
             }
         }
@@ -274,7 +328,7 @@ impl Writer {
         Ok(())
     }
 
-    fn put_mapping(&mut self, config: &MappingConfig) {
+    fn put_mapping(&mut self, config: &MappingConfig, now: Instant) {
         let prefix = config.prefix;
         if let Some(named) = &mut self.resync {
             named.mappings.insert(prefix);
@@ -292,10 +346,15 @@ impl Writer {
                 }
             }
         }
+        let before = old.as_ref().and_then(|old| old.config.node);
         self.insert_mapping(
             config.clone(),
             old.map(|old| Arc::clone(&old.usage)).unwrap_or_default(),
         );
+        self.mesh.mapped(&self.tables, prefix, config.node, now);
+        if before != config.node {
+            self.mesh.unmapped(&self.tables, &prefix, before);
+        }
     }
 
     fn insert_mapping(&mut self, config: MappingConfig, usage: Arc<Usage>) {
@@ -312,6 +371,7 @@ impl Writer {
     fn remove_mapping(&mut self, prefix: &EidPrefix) {
         if let Some(old) = self.tables.mappings.remove(prefix) {
             self.forget_users(&old);
+            self.mesh.unmapped(&self.tables, prefix, old.config.node);
         }
     }
 
@@ -334,6 +394,7 @@ impl Writer {
             return;
         }
         self.health.insert(health.rloc, health);
+        self.tables.nodes.put_mtu(health.rloc, health.mtu);
         self.renew_users(health.rloc);
     }
 
@@ -387,6 +448,11 @@ impl Writer {
                 self.remove_mapping(&mapping.config.prefix);
             }
         }
+        for binding in self.tables.bindings.all() {
+            if !named.bindings.contains(&binding.config.prefix) {
+                self.tables.bindings.remove(&binding.config.prefix);
+            }
+        }
         for rloc in self
             .health
             .keys()
@@ -395,6 +461,7 @@ impl Writer {
             .collect::<Vec<_>>()
         {
             self.health.remove(&rloc);
+            self.tables.nodes.put_mtu(rloc, None);
             self.renew_users(rloc);
         }
     }

@@ -15,7 +15,7 @@ use crate::{
 
 impl BurstLoop {
     /// Says what is held here, and hands its descriptors over.
-    pub(super) fn greet(&mut self) {
+    pub(super) fn greet(&mut self, now: Instant) {
         let doors = &self.doors;
         let hello = Hello {
             pid: std::process::id(),
@@ -29,7 +29,7 @@ impl BurstLoop {
                 .map(|door| door.uplink.config().clone())
                 .collect(),
             local_exit: doors.exit.as_ref().map(|door| door.config.clone()),
-            sas: Vec::new(),
+            sas: self.engine.sas(now),
         };
         self.control.say(&Up::Hello(hello), &[]);
         for (&id, door) in &doors.ports {
@@ -162,7 +162,7 @@ impl BurstLoop {
                     Err(why) => Answer::Refused(why),
                 }
             }
-            query => match self.engine.query(now, &query) {
+            query => match self.engine.ask(now, &query, &mut self.pool, &mut self.out) {
                 Some(Answer::Counters(mut all)) => {
                     self.doors.counters(&mut all);
                     self.control.counters(&mut all);
@@ -170,7 +170,10 @@ impl BurstLoop {
                     all.sort();
                     Answer::Counters(all)
                 }
-                Some(answer) => answer,
+                Some(answer) => {
+                    self.hand_out(now);
+                    answer
+                }
                 None => Answer::Refused("this question has no answer here".into()),
             },
         };
