@@ -5,10 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lisp::mesh::{KeyId, SaIndex};
 use lisp::{Eid, EidPrefix, Locator, Mapping, Nonce, Rloc};
 use serde::Serialize;
 
-use crate::{Config, DatabaseMapping};
+use crate::{AdoptedSa, Config, DatabaseMapping, SaParameters};
 
 /// What the node asks of the machine.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +55,35 @@ pub enum Command {
         /// Whom to ask; the configured Map-Servers in turn when `None`.
         resolver: Option<SocketAddr>,
     },
+    /// It is this many seconds after the Unix epoch. At the start, whenever the clock was set, and once in a while: bindings
+    /// and memberships end by it, and nothing is believed in a sealed network before the first.
+    Clock(u64),
+    /// The highest epochs that an earlier life of this node has seen ([`Event::EpochSeen`]).
+    RememberEpochs(Vec<(EidPrefix, u64, KeyId)>),
+    /// Mesh SAs that the packet path kept while control was away.
+    AdoptSas(Vec<AdoptedSa>),
+    /// The packet path has no mesh SA with `node` to send under, for a packet to `eid`.
+    SaMissing {
+        /// With whom.
+        node: KeyId,
+        /// Whom the packet is for.
+        eid: Eid,
+        /// Whom it is from.
+        source: Option<Eid>,
+    },
+    /// A packet opened under a mesh SA for the first time; the SA is named by the first of our indices.
+    SaConfirmed(SaIndex),
+    /// Packets and bytes sealed under mesh SAs since they were made; about once a second for those in use.
+    SasUsed(Vec<(SaIndex, u64, u64)>),
+    /// The answer to an [`Event::SealedProbe`] came.
+    SealedProbeAnswered(Nonce),
+    /// A control message came sealed by `node`.
+    SealedMessage {
+        /// Who sealed it.
+        node: KeyId,
+        /// What.
+        payload: Vec<u8>,
+    },
     /// Forget the map-cache.
     Flush,
     /// Repeat every mapping, locator state and registration as events: the dataplane or the shell starts anew.
@@ -71,6 +101,8 @@ pub enum Event {
         mapping: Mapping,
         /// When [`Event::MappingRemoved`] will follow at the latest, unless it is refreshed.
         expires: Instant,
+        /// Which node speaks for it, in a sealed network: packets to it are sealed for that node, or dropped.
+        node: Option<KeyId>,
     },
     /// The mapping is gone.
     MappingRemoved(EidPrefix),
@@ -114,6 +146,43 @@ pub enum Event {
         id: u64,
         /// What came back.
         result: Result<LookupAnswer, LookupError>,
+    },
+    /// An exchange made a pair of mesh SAs, for the packet path. The keys are told once.
+    SaEstablished(SaParameters),
+    /// Packets from this prefix may come sealed by this node. Idempotent; replaces another node's.
+    BindingInstalled {
+        /// Which inner sources.
+        prefix: EidPrefix,
+        /// Sealed by whom.
+        node: KeyId,
+    },
+    /// Nobody may send from this prefix any more.
+    BindingRemoved(EidPrefix),
+    /// To be stored for good, and given back by [`Command::RememberEpochs`]: a former host shall not take a guest back,
+    /// not after a restart either.
+    EpochSeen {
+        /// Of which prefix.
+        prefix: EidPrefix,
+        /// The highest so far.
+        epoch: u64,
+        /// Whose.
+        node: KeyId,
+    },
+    /// Send a probe to `node`, sealed, by this locator; [`Command::SealedProbeAnswered`] follows when it is answered.
+    SealedProbe {
+        /// Whom.
+        node: KeyId,
+        /// By which locator.
+        rloc: Rloc,
+        /// Repeated by the answer.
+        nonce: Nonce,
+    },
+    /// Send a control message to `node`, sealed.
+    SealedSend {
+        /// Whom.
+        node: KeyId,
+        /// What; at most 1,200 bytes.
+        payload: Vec<u8>,
     },
     /// Nonces below this one may be used from now on. To be stored for good before anything polled later is sent;
     /// the next start begins at or above it (RFC 9301 §5.6).

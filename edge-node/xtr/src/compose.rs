@@ -3,15 +3,29 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use lisp::wire::{AfiAddress, Authentication, Ecm, EidRecord, MapRegister, MapReply, MapRequest, RequestRecord};
-use lisp::{CONTROL_PORT, Eid, EidPrefix, Mapping, Nonce, Ttl};
+use lisp::mesh::{Label, PLACEHOLDER, Payload, Proof, Seal, sign_message};
+use lisp::wire::{
+    AfiAddress, Authentication, Ecm, EidRecord, MapRegister, MapReply, MapRequest, Purpose, RequestRecord, RlocRecord,
+    sign,
+};
+use lisp::{CONTROL_PORT, Eid, EidPrefix, InstanceId, Mapping, Nonce, Ttl};
 
-use crate::{Config, DatabaseMapping, MapServerPeer};
+use crate::{Config, DatabaseMapping, MapServerPeer, sealed::vendor_locator};
 
 /// IRC is five bits, one more than it says (RFC 9301 §5.2).
 const ITR_RLOCS_MAX: usize = 32;
 
 impl Config {
+    /// Whether the network of this Instance-ID is sealed.
+    pub(crate) fn is_sealed(&self, instance_id: InstanceId) -> bool {
+        self.mesh.networks.contains_key(&instance_id)
+    }
+
+    /// Whether a prefix of ours may be registered and answered for: in a sealed network, when it is bound to this node.
+    pub(crate) fn may_announce(&self, mapping: &DatabaseMapping) -> bool {
+        mapping.binding.is_some() || !self.is_sealed(mapping.prefix.instance_id())
+    }
+
     /// Whether this node has a locator of the family of `address`.
     pub(crate) fn speaks(&self, address: IpAddr) -> bool {
         self.locators
@@ -140,7 +154,46 @@ pub(crate) fn registration_record(config: &Config, prefix: EidPrefix, mapping: O
         locator.probed = false;
     }
     let ttl = mapping.map_or(Ttl::ZERO, |mapping| mapping.ttl);
-    EidRecord::from_mapping(&Mapping::new(prefix, ttl, locators))
+    let mut record = EidRecord::from_mapping(&Mapping::new(prefix, ttl, locators));
+    let binding = mapping
+        .and_then(|mapping| mapping.binding)
+        .filter(|_| config.is_sealed(prefix.instance_id()));
+    if let Some(binding) = binding {
+        let proof = Payload::Proof(Proof(binding.statement));
+        record.locators.push(vendor_locator(proof.to_address()));
+    }
+    record
+}
+
+/// The place of the node's signature in a Map-Register with a record of a sealed network. `None`: it needs none.
+pub(crate) fn seal_locator(config: &Config) -> Option<RlocRecord> {
+    let identity = config.mesh.identity.as_ref()?;
+    let seal = Payload::Seal(Seal {
+        node: identity.public_key(),
+        signature: PLACEHOLDER,
+    });
+    Some(vendor_locator(seal.to_address()))
+}
+
+/// Signs a Map-Register in place, the node's signature first and the MAC over it. `None`: it cannot be.
+pub(crate) fn sign_register(config: &Config, peer: &MapServerPeer, mut register: MapRegister) -> Option<Vec<u8>> {
+    let is_sealed = register.records.iter().any(|record| {
+        let announces = record.ttl != Ttl::ZERO;
+        announces
+            && record
+                .prefix()
+                .is_ok_and(|prefix| config.is_sealed(prefix.instance_id()))
+    });
+    let seal = if is_sealed { seal_locator(config) } else { None };
+    if let Some(seal) = seal.clone() {
+        register.records.first_mut()?.locators.push(seal);
+    }
+    let mut payload = register.encode();
+    if let (Some(_), Some(identity)) = (seal, &config.mesh.identity) {
+        sign_message(Label::MapRegister, None, &mut payload, identity.signer()).ok()?;
+    }
+    sign(&mut payload, Purpose::MapRegister, peer.secret.expose()).ok()?;
+    Some(payload)
 }
 
 /// A Map-Register without records.

@@ -2,9 +2,12 @@
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
+use lisp::mesh::Binding;
 use lisp::wire::AuthAlgorithm;
 use lisp::{EidPrefix, Locator, SiteId, Ttl, XtrId};
 use zeroize::Zeroizing;
+
+use crate::SealedMesh;
 
 /// Everything that [`crate::Command::Configure`] sets. Full, never a delta; the machine works out what changed.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +24,8 @@ pub struct Config {
     pub timers: Timers,
     /// Bounds on everything that others can make grow.
     pub limits: Limits,
+    /// Who this node is in sealed networks, and which those are.
+    pub mesh: SealedMesh,
 }
 
 /// A Map-Server that is also the Map-Resolver.
@@ -72,6 +77,8 @@ pub struct DatabaseMapping {
     pub ttl: Ttl,
     /// a-bit: the Map-Server merges our locators with those of other xTRs.
     pub merge: bool,
+    /// That this node speaks for it: needed in a sealed network, where it is neither registered nor answered for without.
+    pub binding: Option<Binding>,
 }
 
 impl DatabaseMapping {
@@ -81,6 +88,7 @@ impl DatabaseMapping {
             prefix,
             ttl: Ttl::DAY,
             merge: false,
+            binding: None,
         }
     }
 }
@@ -139,6 +147,10 @@ pub struct Timers {
     pub lookup_timeout: Duration,
     /// Tries of a `Lookup`.
     pub lookup_tries: u32,
+    /// Age at which a mesh SA in use is replaced by the side that asked for it; the other side waits an eighth longer.
+    pub rekey_after: Duration,
+    /// Age at which a mesh SA ends.
+    pub sa_life: Duration,
 }
 
 impl Default for Timers {
@@ -170,6 +182,8 @@ impl Default for Timers {
             refresh_window: s(60),
             lookup_timeout: s(2),
             lookup_tries: 3,
+            rekey_after: s(120),
+            sa_life: s(180),
         }
     }
 }
@@ -210,6 +224,18 @@ pub struct Limits {
     pub smr_queue_per_rloc: usize,
     /// RLOCs that data was sent to which are remembered.
     pub peers: usize,
+    /// Nodes of sealed networks that something is kept of.
+    pub nodes: usize,
+    /// Bindings kept of one node.
+    pub bindings_per_node: usize,
+    /// Signatures verified a second for nodes that are not known to be members yet, burst of the same size.
+    pub verifications_unknown: u32,
+    /// The same for members.
+    pub verifications_known: u32,
+    /// Packets after which a mesh SA is replaced (2^28), and after four times which it ends.
+    pub sa_packets: u64,
+    /// Bytes after which a mesh SA is replaced (256 GiB).
+    pub sa_bytes: u64,
 }
 
 impl Default for Limits {
@@ -231,6 +257,12 @@ impl Default for Limits {
             smr_burst: 8,
             smr_queue_per_rloc: 64,
             peers: 4096,
+            nodes: 16_384,
+            bindings_per_node: 4096,
+            verifications_unknown: 50,
+            verifications_known: 400,
+            sa_packets: 1 << 28,
+            sa_bytes: 256 << 30,
         }
     }
 }

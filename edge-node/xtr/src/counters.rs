@@ -157,6 +157,76 @@ counters! {
     malformed,
     /// LISP messages that an xTR has no use for.
     unexpected_message,
+    /// Sealed networks: Map-Replies believed.
+    sealed_reply_accepted,
+    /// Sealed networks: Map-Requests believed and answered.
+    sealed_request_answered,
+    /// Sealed networks: copies of Map-Requests answered with the same Map-Reply.
+    sealed_request_repeated,
+    /// Mesh SAs made by an exchange.
+    sa_established,
+    /// Mesh SAs under which a packet opened.
+    sa_confirmed,
+    /// Exchanges begun to replace a mesh SA.
+    sa_replaced,
+    /// Exchanges begun because the packet path had no mesh SA to send under.
+    sa_missed,
+    /// Bindings of other nodes that hold since.
+    binding_held,
+    /// Sealed messages sent, repetitions included.
+    sealed_message_sent,
+    /// Sealed messages obeyed.
+    sealed_message_heard,
+    /// Sealed messages that are none.
+    sealed_message_malformed,
+    /// Sealed messages that were never acknowledged.
+    sealed_message_given_up,
+    /// Negative Map-Replies in a sealed network, which nobody signs: packets wait or are dropped, nothing is unlearned.
+    sealed_negative,
+    /// RLOC-probes in clear for a prefix of a sealed network: not answered.
+    sealed_clear_probe,
+    /// Sealed networks, refused: a message without an offer or answer: in clear, or stripped.
+    sealed_unsigned,
+    /// Sealed networks, refused: key material (LCAF 11) missing, twice, or not as the signed part says.
+    sealed_no_key_material,
+    /// Sealed networks, refused: a payload that cannot be read.
+    sealed_malformed,
+    /// Sealed networks, refused: this node has no clock yet.
+    sealed_no_clock,
+    /// Sealed networks, refused: neither listed nor holding a valid membership.
+    sealed_not_a_member,
+    /// Sealed networks, refused: a binding past its end.
+    sealed_binding_expired,
+    /// Sealed networks, refused: the EID is not the hash of the key that signed.
+    sealed_not_the_hash,
+    /// Sealed networks, refused: only an authority could sign for this prefix.
+    sealed_no_authority,
+    /// Sealed networks, refused: the binding's signature.
+    sealed_bad_binding,
+    /// Sealed networks, refused: a newer binding is known.
+    sealed_old_epoch,
+    /// Sealed networks, refused: another node has a binding of the same epoch.
+    sealed_epoch_conflict,
+    /// Sealed networks, refused: it claims what this node serves.
+    sealed_own_prefix,
+    /// Sealed networks, refused: the binding covers another EID, or is shorter than allowed.
+    sealed_wrong_prefix,
+    /// Sealed networks, refused: the signature over the message.
+    sealed_bad_signature,
+    /// Sealed networks, refused: a copy, or older than what was seen.
+    sealed_replayed,
+    /// Sealed networks, refused: no suite in common, or one that was not offered.
+    sealed_no_suite,
+    /// Sealed networks, refused: a value of low order.
+    sealed_low_order,
+    /// Sealed networks, refused: too many signatures to verify at the moment.
+    sealed_over_budget,
+    /// Sealed networks, refused: something is kept of too many nodes.
+    sealed_too_many,
+    /// Sealed networks, refused: this node has no binding for the EID.
+    sealed_no_own_binding,
+    /// Sealed networks, refused: its own key answered.
+    sealed_ourselves,
     /// RLOCs that data was sent to which were not remembered because of the bound.
     peers_full,
 }

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lisp::mesh::KeyId;
 use lisp::{Eid, EidPrefix, InstanceId, Mapping};
 
 use crate::{Config, Event, MapCacheStatus, deadlines::Deadlines, outbox::Outbox, prefix_table::PrefixTable};
@@ -30,6 +31,8 @@ const DOUBT_INTERVAL: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) mapping: Mapping,
+    /// Which node speaks for it, in a sealed network.
+    pub(crate) node: Option<KeyId>,
     /// The EID that was asked for when this came.
     asked: Eid,
     installed: Instant,
@@ -81,14 +84,34 @@ impl MapCache {
         self.due.next()
     }
 
-    /// Takes in the answer for `asked`: the record that covers it first, its more-specifics after it.
-    /// Says which mappings entered.
+    /// Which node speaks for exactly this prefix.
+    pub(crate) fn node(&self, prefix: &EidPrefix) -> Option<KeyId> {
+        self.table.get(prefix)?.node
+    }
+
+    /// An EID that `node` speaks for, and where it is; `preferred` if that is one.
+    pub(crate) fn of_node(&self, node: &KeyId, preferred: Option<Eid>) -> Option<(Eid, &Mapping)> {
+        let is_its = |entry: &Entry| entry.node == Some(*node) && !entry.mapping.is_negative();
+        let by_name = preferred.and_then(|eid| {
+            let (_, entry) = self.table.longest_match(&eid)?;
+            is_its(entry).then_some((eid, &entry.mapping))
+        });
+        by_name.or_else(|| {
+            let mut all = self.table.iter();
+            all.find_map(|(prefix, entry)| is_its(entry).then(|| (prefix.first_eid(), &entry.mapping)))
+        })
+    }
+
+    /// Takes in the answer for `asked`: the record that covers it first, its more-specifics after it; `node` speaks for
+    /// them. Says which mappings entered.
+    #[allow(clippy::too_many_arguments, reason = "an answer and what it is held against")]
     pub(crate) fn accept(
         &mut self,
         now: Instant,
         config: &Config,
         asked: Eid,
         records: Vec<Mapping>,
+        node: Option<KeyId>,
         doubtful: bool,
         out: &mut Outbox,
     ) -> Changed {
@@ -113,7 +136,7 @@ impl MapCache {
         // The more specific ones first, so that the less specific one can be made to live no longer than they do.
         for mapping in records.into_iter().rev() {
             let doubtful = mapping.is_negative() && (doubtful || was_positive);
-            self.install(now, config, asked, mapping, doubtful, out, &mut changed);
+            self.install(now, config, asked, mapping, node, doubtful, out, &mut changed);
         }
         changed
     }
@@ -128,6 +151,7 @@ impl MapCache {
         config: &Config,
         asked: Eid,
         mapping: Mapping,
+        node: Option<KeyId>,
         doubtful: bool,
         out: &mut Outbox,
         changed: &mut Changed,
@@ -171,6 +195,7 @@ impl MapCache {
             .max(now);
         let entry = Entry {
             mapping: mapping.clone(),
+            node,
             asked,
             installed: now,
             expires,
@@ -191,7 +216,7 @@ impl MapCache {
         }
         out.counters.cache_installed = out.counters.cache_installed.saturating_add(1);
         changed.installed.push(mapping.clone());
-        out.event(Event::MappingInstalled { mapping, expires });
+        out.event(Event::MappingInstalled { mapping, expires, node });
     }
 
     /// Whether `prefix` may enter; evicts the least recently used entry of its Instance-ID for it.
@@ -278,6 +303,7 @@ impl MapCache {
         out.event(Event::MappingInstalled {
             mapping: entry.mapping.clone(),
             expires: entry.expires,
+            node: entry.node,
         });
     }
 
@@ -294,6 +320,31 @@ impl MapCache {
         let mut inside: Vec<EidPrefix> = self.table.more_specifics(own).map(|(prefix, _)| *prefix).collect();
         inside.extend(self.table.contains(own).then_some(*own));
         for prefix in inside {
+            out.counters.cache_withdrawn = out.counters.cache_withdrawn.saturating_add(1);
+            self.remove(&prefix, out, &mut changed);
+        }
+        changed
+    }
+
+    /// Forgets what lies inside `prefix` and `gone` says of its node.
+    pub(crate) fn withdraw_of(
+        &mut self,
+        prefix: &EidPrefix,
+        gone: impl Fn(Option<KeyId>) -> bool,
+        out: &mut Outbox,
+    ) -> Changed {
+        let mut changed = Changed::default();
+        let inside = self
+            .table
+            .more_specifics(prefix)
+            .map(|(inner, entry)| (*inner, entry.node));
+        let exact = self.table.get(prefix).map(|entry| (*prefix, entry.node));
+        let all: Vec<EidPrefix> = inside
+            .chain(exact)
+            .filter(|(_, node)| gone(*node))
+            .map(|(prefix, _)| prefix)
+            .collect();
+        for prefix in all {
             out.counters.cache_withdrawn = out.counters.cache_withdrawn.saturating_add(1);
             self.remove(&prefix, out, &mut changed);
         }
@@ -360,6 +411,7 @@ impl MapCache {
             .iter()
             .map(|(_, entry)| MapCacheStatus {
                 mapping: entry.mapping.clone(),
+                node: entry.node,
                 age: now.saturating_duration_since(entry.installed),
                 expires_in: entry.expires.saturating_duration_since(now),
                 used_ago: now.saturating_duration_since(entry.used),

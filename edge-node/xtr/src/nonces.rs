@@ -1,10 +1,8 @@
-//! Nonces of Map-Registers: they only rise, across restarts too (RFC 9301 §5.6).
+//! Nonces of Map-Registers and counters of sealed Map-Requests: they only rise, across restarts too (RFC 9301 §5.6).
 
 use lisp::Nonce;
 
-use crate::{Event, outbox::Outbox};
-
-/// How many nonces are reserved at a time. A stored value is written once in so many Map-Registers.
+/// How many nonces are reserved at a time. A stored value is written once in so many messages.
 pub(crate) const BLOCK: u64 = 4096;
 
 /// The next nonce, and the first that is not reserved yet.
@@ -16,29 +14,28 @@ pub(crate) struct RisingNonces {
 
 impl RisingNonces {
     /// Starts at `first` and reserves the first block.
-    pub(crate) fn new(first: Nonce, out: &mut Outbox) -> Self {
-        let mut nonces = Self {
+    pub(crate) fn new(first: Nonce) -> Self {
+        Self {
             next: first.0,
-            reserved: first.0,
-        };
-        nonces.reserve(out);
-        nonces
+            reserved: first.0.saturating_add(BLOCK),
+        }
     }
 
-    /// One that was never used. The block is renewed when half of it is gone, so that the shell has stored the new
-    /// bound before it matters.
-    pub(crate) fn take(&mut self, out: &mut Outbox) -> Nonce {
+    /// Nonces below this one may be used.
+    pub(crate) fn bound(&self) -> Nonce {
+        Nonce(self.reserved)
+    }
+
+    /// One that was never used, and the new bound when that was moved: when half of a block is gone, so that the shell has
+    /// stored it before it matters.
+    pub(crate) fn take(&mut self) -> (Nonce, Option<Nonce>) {
         let nonce = Nonce(self.next);
         self.next = self.next.saturating_add(1);
-        if self.reserved.saturating_sub(self.next) < BLOCK / 2 {
-            self.reserve(out);
+        if self.reserved.saturating_sub(self.next) >= BLOCK / 2 {
+            return (nonce, None);
         }
-        nonce
-    }
-
-    fn reserve(&mut self, out: &mut Outbox) {
         self.reserved = self.next.saturating_add(BLOCK);
-        out.event(Event::NonceAdvanced(Nonce(self.reserved)));
+        (nonce, Some(self.bound()))
     }
 }
 
@@ -48,18 +45,15 @@ mod tests {
 
     #[test]
     fn every_nonce_lies_below_what_was_announced() {
-        let mut out = Outbox::new([0; 32]);
-        let mut nonces = RisingNonces::new(Nonce(100), &mut out);
-        let mut stored = 0;
+        let mut nonces = RisingNonces::new(Nonce(100));
+        let mut stored = nonces.bound();
         let mut last = 99;
         for _ in 0..3 * BLOCK {
-            while let Some(Event::NonceAdvanced(bound)) = out.events.pop_front() {
-                stored = bound.0;
-            }
-            let nonce = nonces.take(&mut out).0;
-            assert_eq!(nonce, last + 1);
-            assert!(nonce < stored);
-            last = nonce;
+            let (nonce, advanced) = nonces.take();
+            assert_eq!(nonce.0, last + 1);
+            assert!(nonce < stored, "what was stored before it was taken");
+            stored = advanced.unwrap_or(stored);
+            last = nonce.0;
         }
     }
 }

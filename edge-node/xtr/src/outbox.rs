@@ -9,8 +9,9 @@ use std::{
 use lisp::Nonce;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
+use zeroize::Zeroizing;
 
-use crate::{Counters, Event, Transmit};
+use crate::{Counters, Event, Transmit, nonces::RisingNonces};
 
 #[derive(Debug)]
 pub(crate) struct Outbox {
@@ -18,16 +19,46 @@ pub(crate) struct Outbox {
     pub(crate) transmits: VecDeque<Transmit>,
     pub(crate) counters: Counters,
     rng: ChaCha20Rng,
+    nonces: RisingNonces,
 }
 
 impl Outbox {
-    pub(crate) fn new(seed: [u8; 32]) -> Self {
+    pub(crate) fn new(seed: [u8; 32], first_nonce: Nonce) -> Self {
+        let nonces = RisingNonces::new(first_nonce);
         Self {
-            events: VecDeque::new(),
+            events: VecDeque::from([Event::NonceAdvanced(nonces.bound())]),
             transmits: VecDeque::new(),
             counters: Counters::default(),
             rng: ChaCha20Rng::from_seed(seed),
+            nonces,
         }
+    }
+
+    /// One more of what `which` names.
+    pub(crate) fn count(&mut self, which: impl FnOnce(&mut Counters) -> &mut u64) {
+        let counter = which(&mut self.counters);
+        *counter = counter.saturating_add(1);
+    }
+
+    /// A nonce above every one that this node ever took by this name (RFC 9301 §5.6).
+    pub(crate) fn rising_nonce(&mut self) -> Nonce {
+        let (nonce, advanced) = self.nonces.take();
+        if let Some(bound) = advanced {
+            self.event(Event::NonceAdvanced(bound));
+        }
+        nonce
+    }
+
+    /// Bytes that nobody can guess.
+    pub(crate) fn random_bytes<const N: usize>(&mut self) -> Zeroizing<[u8; N]> {
+        let mut bytes = Zeroizing::new([0; N]);
+        self.rng.fill_bytes(&mut bytes[..]);
+        bytes
+    }
+
+    /// A number that nobody can guess.
+    pub(crate) fn random(&mut self) -> u64 {
+        self.rng.next_u64()
     }
 
     pub(crate) fn event(&mut self, event: Event) {

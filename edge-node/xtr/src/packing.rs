@@ -14,7 +14,13 @@ pub(crate) fn split(
     config: &Config,
     records: Vec<(EidPrefix, EidRecord)>,
 ) -> Vec<Vec<(EidPrefix, EidRecord)>> {
-    let most = compose::largest_payload(peer.address.ip());
+    let any_sealed = records.iter().any(|(prefix, _)| config.is_sealed(prefix.instance_id()));
+    let seal = if any_sealed {
+        compose::seal_locator(config)
+    } else {
+        None
+    };
+    let most = compose::largest_payload(peer.address.ip()).saturating_sub(seal.map_or(0, |seal| seal.encoded_len()));
     let mut probe = compose::map_register(peer, config, Nonce(0));
     let head = probe.encode().len();
     let mut parts: Vec<Vec<(EidPrefix, EidRecord)>> = Vec::new();

@@ -7,11 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lisp::mesh::KeyId;
 use lisp::wire::MapReply;
 use lisp::{Eid, EidPrefix, Mapping, Nonce, Rloc};
 
 use crate::{
     Config, Event, LocatorStatus, Reachability, compose, deadlines::Deadlines, map_cache::MapCache, outbox::Outbox,
+    sealed::Sealed,
 };
 
 /// Nonces that are remembered for one locator: answers may be late.
@@ -28,6 +30,8 @@ const DIFFERS_INTERVAL: Duration = Duration::from_secs(30);
 struct Probed {
     /// Cached prefixes that it stands in.
     prefixes: BTreeSet<EidPrefix>,
+    /// Those of them in sealed networks, with the node that speaks for them: it is probed inside its mesh SA.
+    nodes: BTreeMap<EidPrefix, KeyId>,
     /// The one that the last probe asked for; the next asks for the next, so that one stale prefix does not make the
     /// locator look dead.
     asked: Option<EidPrefix>,
@@ -65,11 +69,15 @@ impl Probes {
         self.due.next()
     }
 
-    /// A mapping entered the map-cache.
-    pub(crate) fn add(&mut self, config: &Config, mapping: &Mapping, out: &mut Outbox) {
+    /// A mapping entered the map-cache; in a sealed network `node` speaks for it.
+    pub(crate) fn add(&mut self, config: &Config, mapping: &Mapping, node: Option<KeyId>, out: &mut Outbox) {
         for locator in &mapping.locators {
             let probed = self.locators.entry(locator.rloc).or_insert_with(|| Probed::new(config));
             probed.prefixes.insert(mapping.prefix);
+            match node {
+                Some(node) => probed.nodes.insert(mapping.prefix, node),
+                None => probed.nodes.remove(&mapping.prefix),
+            };
             probed.follow_uplinks(config, locator.rloc, out);
         }
     }
@@ -85,6 +93,7 @@ impl Probes {
                 continue;
             };
             probed.prefixes.remove(&mapping.prefix);
+            probed.nodes.remove(&mapping.prefix);
             if !probed.prefixes.is_empty() {
                 continue;
             }
@@ -116,7 +125,15 @@ impl Probes {
     }
 
     /// Data was sent to `rloc`.
-    pub(crate) fn sent_data(&mut self, now: Instant, config: &Config, cache: &MapCache, rloc: Rloc, out: &mut Outbox) {
+    pub(crate) fn sent_data(
+        &mut self,
+        now: Instant,
+        config: &Config,
+        cache: &MapCache,
+        rloc: Rloc,
+        sealed: &Sealed,
+        out: &mut Outbox,
+    ) {
         let Some(probed) = self.locators.get_mut(&rloc) else {
             return;
         };
@@ -135,7 +152,7 @@ impl Probes {
             }
             self.plan(now, config, sibling);
         }
-        self.tick(now, config, out);
+        self.tick(now, config, sealed, out);
     }
 
     /// Whether data was sent within `window` to a locator of `mapping`.
@@ -195,8 +212,54 @@ impl Probes {
             .flat_map(|record| &record.locators)
             .find(|locator| locator.probed)
             .map(|l| l.rloc);
-        let rloc = named.filter(|rloc| self.locators.contains_key(rloc)).unwrap_or(asked);
+        // An ETR vouches for the locators of its own mappings only.
+        let is_its = |rloc: &Rloc| {
+            self.locators
+                .get(rloc)
+                .is_some_and(|probed| !probed.prefixes.is_disjoint(&prefixes))
+        };
+        let rloc = named.filter(is_its).unwrap_or(asked);
+        if rloc != asked
+            && let Some(probed) = self.locators.get_mut(&asked)
+        {
+            // Its probe was answered, by way of another.
+            probed.answer_due = None;
+            self.plan(now, config, asked);
+        }
+        self.heard(now, config, rloc, sent, out);
         let probed = self.locators.get_mut(&rloc)?;
+        let doubt = probed
+            .differed
+            .is_none_or(|at| now.saturating_duration_since(at) >= DIFFERS_INTERVAL)
+            .then(|| records.iter().find_map(|record| differs(cache, record, rloc)))
+            .flatten();
+        if doubt.is_some() {
+            probed.differed = Some(now);
+            out.counters.probe_reply_differs = out.counters.probe_reply_differs.saturating_add(1);
+        }
+        self.plan(now, config, rloc);
+        doubt
+    }
+
+    /// The answer to a sealed probe came: the tag has proven who sent it.
+    pub(crate) fn answer_sealed(&mut self, now: Instant, config: &Config, nonce: Nonce, out: &mut Outbox) {
+        let Some((rloc, sent)) = self.by_nonce.remove(&nonce) else {
+            out.counters.map_reply_unknown_nonce = out.counters.map_reply_unknown_nonce.saturating_add(1);
+            return;
+        };
+        if let Some(probed) = self.locators.get_mut(&rloc) {
+            probed.outstanding.retain(|other| *other != nonce);
+        }
+        out.counters.probe_reply_accepted = out.counters.probe_reply_accepted.saturating_add(1);
+        self.heard(now, config, rloc, sent, out);
+        self.plan(now, config, rloc);
+    }
+
+    /// A probe of `rloc`, sent at `sent`, was answered.
+    fn heard(&mut self, now: Instant, config: &Config, rloc: Rloc, sent: Instant, out: &mut Outbox) {
+        let Some(probed) = self.locators.get_mut(&rloc) else {
+            return;
+        };
         let round_trip = now.saturating_duration_since(sent);
         probed.rtt = Some(
             probed
@@ -216,21 +279,10 @@ impl Probes {
                 rtt: probed.rtt,
             });
         }
-        let doubt = probed
-            .differed
-            .is_none_or(|at| now.saturating_duration_since(at) >= DIFFERS_INTERVAL)
-            .then(|| records.iter().find_map(|record| differs(cache, record, rloc)))
-            .flatten();
-        if doubt.is_some() {
-            probed.differed = Some(now);
-            out.counters.probe_reply_differs = out.counters.probe_reply_differs.saturating_add(1);
-        }
-        self.plan(now, config, rloc);
-        doubt
     }
 
     /// Counts probes that went unanswered, sends those that are due.
-    pub(crate) fn tick(&mut self, now: Instant, config: &Config, out: &mut Outbox) {
+    pub(crate) fn tick(&mut self, now: Instant, config: &Config, sealed: &Sealed, out: &mut Outbox) {
         while let Some(rloc) = self.due.pop(now) {
             let Some(probed) = self.locators.get_mut(&rloc) else {
                 continue;
@@ -278,6 +330,13 @@ impl Probes {
                 if let Some(prefix) = next.or_else(|| probed.prefixes.first().copied()) {
                     probed.asked = Some(prefix);
                     probed.probed = Some((now, earlier));
+                    let node = probed.nodes.get(&prefix).copied();
+                    if node.is_some_and(|node| !sealed.usable(now, config, &node)) {
+                        // Without a mesh SA nothing can be asked, and silence says nothing.
+                        probed.misses = 0;
+                        self.plan(now, config, rloc);
+                        continue;
+                    }
                     probed.answer_due = Some(now + probed.timeout(config));
                     probed.outstanding.push_back(nonce);
                     if probed.outstanding.len() > OUTSTANDING
@@ -287,7 +346,10 @@ impl Probes {
                     }
                     self.by_nonce.insert(nonce, (rloc, now));
                     out.counters.probe_sent = out.counters.probe_sent.saturating_add(1);
-                    out.send(None, rloc.control_address(), compose::probe(config, nonce, &prefix));
+                    match node {
+                        Some(node) => out.event(Event::SealedProbe { node, rloc, nonce }),
+                        None => out.send(None, rloc.control_address(), compose::probe(config, nonce, &prefix)),
+                    }
                 }
             }
             self.plan(now, config, rloc);
@@ -348,6 +410,7 @@ impl Probed {
     fn new(config: &Config) -> Self {
         Self {
             prefixes: BTreeSet::new(),
+            nodes: BTreeMap::new(),
             asked: None,
             state: Reachability::Unknown,
             sent_data: None,

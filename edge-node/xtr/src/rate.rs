@@ -8,14 +8,23 @@ use std::{
 
 /// A bucket of `burst` tokens that gains `rate` a second.
 #[derive(Clone, Copy, Debug)]
-struct Bucket {
+pub(crate) struct Bucket {
     /// Thousandths of a token.
     tokens: u64,
     filled: Instant,
 }
 
 impl Bucket {
-    fn take(&mut self, now: Instant, burst: u32, rate: u32) -> bool {
+    /// With `burst` tokens in it.
+    pub(crate) fn full(now: Instant, burst: u32) -> Self {
+        Self {
+            tokens: full(burst),
+            filled: now,
+        }
+    }
+
+    /// Takes a token if there is one.
+    pub(crate) fn take(&mut self, now: Instant, burst: u32, rate: u32) -> bool {
         let millis = u64::try_from(now.saturating_duration_since(self.filled).as_millis()).unwrap_or(u64::MAX);
         if millis > 0 {
             let gained = millis.saturating_mul(u64::from(rate));
@@ -53,18 +62,12 @@ pub(crate) struct Allowance {
 impl Budget {
     /// Whether one more may go to `destination`; if so it is counted.
     pub(crate) fn take(&mut self, now: Instant, destination: IpAddr, allowance: Allowance) -> bool {
-        let mut total = self.total.unwrap_or(Bucket {
-            tokens: full(allowance.total),
-            filled: now,
-        });
+        let mut total = self.total.unwrap_or(Bucket::full(now, allowance.total));
         let known = self.by_destination.get(&destination).copied();
         if known.is_none() && !self.make_room(now, allowance) {
             return false;
         }
-        let mut one = known.unwrap_or(Bucket {
-            tokens: full(allowance.burst),
-            filled: now,
-        });
+        let mut one = known.unwrap_or(Bucket::full(now, allowance.burst));
         self.by_age.remove(&(one.filled, destination));
         let allowed =
             one.take(now, allowance.burst, allowance.rate) && total.take(now, allowance.total, allowance.total);

@@ -11,12 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lisp::wire::{EidRecord, MapNotify, Purpose, sign};
+use lisp::wire::{EidRecord, MapNotify};
 use lisp::{EidPrefix, Nonce};
 
 use crate::{
     Config, Event, MapServerPeer, RegistrationState, RegistrationStatus, compose, database::Database,
-    deadlines::Deadlines, nonces::RisingNonces, outbox::Outbox, packing,
+    deadlines::Deadlines, outbox::Outbox, packing,
 };
 
 /// Nonces of one message that a late Map-Notify may still answer.
@@ -91,7 +91,6 @@ pub(crate) struct Context<'a> {
     pub(crate) now: Instant,
     pub(crate) config: &'a Config,
     pub(crate) database: &'a Database,
-    pub(crate) nonces: &'a mut RisingNonces,
     pub(crate) out: &'a mut Outbox,
 }
 
@@ -117,7 +116,12 @@ impl Registrations {
             server.peer = peer.clone();
             let everything = all || !known;
             let mut send = BTreeSet::new();
-            for (prefix, _) in cx.database.table.iter() {
+            let announced = cx
+                .database
+                .table
+                .iter()
+                .filter(|(_, mapping)| cx.config.may_announce(mapping));
+            for (prefix, _) in announced {
                 let entry = server.prefixes.get(prefix);
                 let again = entry.is_none_or(|entry| entry.leaving) || everything || changed.contains(prefix);
                 if again {
@@ -125,7 +129,12 @@ impl Registrations {
                 }
             }
             for (prefix, entry) in &mut server.prefixes {
-                if !cx.database.table.contains(prefix) && !entry.leaving {
+                let ours = cx
+                    .database
+                    .table
+                    .get(prefix)
+                    .is_some_and(|mapping| cx.config.may_announce(mapping));
+                if !ours && !entry.leaving {
                     entry.leaving = true;
                     send.insert(*prefix);
                 }
@@ -351,6 +360,7 @@ impl Registrations {
         let mut groups: BTreeMap<(bool, bool), Vec<(EidPrefix, EidRecord)>> = BTreeMap::new();
         for prefix in prefixes {
             let mapping = cx.database.table.get(&prefix).copied();
+            let mapping = mapping.filter(|mapping| cx.config.may_announce(mapping));
             let leaving = mapping.is_none() || cx.config.map_servers.iter().all(|other| other.address != address);
             let clearing = server
                 .prefixes
@@ -363,14 +373,13 @@ impl Registrations {
         for ((leaving, merge), records) in groups {
             for chunk in packing::split(&peer, cx.config, records) {
                 let (prefixes, records): (Vec<EidPrefix>, Vec<EidRecord>) = chunk.into_iter().unzip();
-                let nonce = cx.nonces.take(cx.out);
+                let nonce = cx.out.rising_nonce();
                 let mut register = compose::map_register(&peer, cx.config, nonce);
                 register.merge = merge;
                 register.records = records;
-                let mut payload = register.encode();
-                if sign(&mut payload, Purpose::MapRegister, peer.secret.expose()).is_err() {
+                let Some(payload) = compose::sign_register(cx.config, &peer, register) else {
                     continue;
-                }
+                };
                 if cx.config.locators.is_empty() {
                     // It would say that our prefixes are nowhere. The first locator sends everything at once.
                     let held = &mut cx.out.counters.map_register_no_locator;

@@ -47,20 +47,7 @@ impl Replies {
         request: &MapRequest,
         out: &mut Outbox,
     ) {
-        let counters = &mut out.counters;
-        if request.map_reply_record.is_some() {
-            counters.map_request_record_ignored = counters.map_request_record_ignored.saturating_add(1);
-        }
-        if request.probe && arrival.encapsulated {
-            counters.probe_encapsulated = counters.probe_encapsulated.saturating_add(1);
-            return;
-        }
-        if request.dont_reply {
-            counters.map_request_dont_reply = counters.map_request_dont_reply.saturating_add(1);
-            return;
-        }
-        if matches!(arrival.from.port(), 0 | DATA_PORT) {
-            counters.map_request_bad_port = counters.map_request_bad_port.saturating_add(1);
+        if !admissible(arrival, request, out) {
             return;
         }
         let probed = request.probe.then_some(arrival.to);
@@ -69,19 +56,9 @@ impl Replies {
             out.counters.map_request_not_ours = out.counters.map_request_not_ours.saturating_add(1);
             return;
         }
-        let Some(itr_rloc) = itr_rloc(config, arrival, request) else {
-            out.counters.map_request_no_itr_rloc = out.counters.map_request_no_itr_rloc.saturating_add(1);
+        let Some(itr_rloc) = self.afford(now, config, arrival, request, out) else {
             return;
         };
-        let budget = if request.probe {
-            &mut self.probes
-        } else {
-            &mut self.replies
-        };
-        if !budget.take(now, itr_rloc, allowance(config)) {
-            out.counters.map_request_over_budget = out.counters.map_request_over_budget.saturating_add(1);
-            return;
-        }
         let answered = if request.probe {
             &mut out.counters.probe_answered
         } else {
@@ -94,10 +71,60 @@ impl Replies {
             records.pop();
             payload = compose::map_reply(request.nonce, request.probe, records.clone());
         }
-        // The address that was asked answers, where the family allows it: the asker's NAT or filter expects it.
-        let source = Some(arrival.to).filter(|to| to.is_ipv4() == itr_rloc.is_ipv4() && config.is_own(*to));
-        out.send(source, SocketAddr::new(itr_rloc, arrival.from.port()), payload);
+        send(config, arrival, itr_rloc, payload, out);
     }
+
+    /// Where the answer goes, if it may go there: an ITR-RLOC within its budget.
+    pub(crate) fn afford(
+        &mut self,
+        now: Instant,
+        config: &Config,
+        arrival: Arrival,
+        request: &MapRequest,
+        out: &mut Outbox,
+    ) -> Option<IpAddr> {
+        let Some(itr_rloc) = itr_rloc(config, arrival, request) else {
+            out.counters.map_request_no_itr_rloc = out.counters.map_request_no_itr_rloc.saturating_add(1);
+            return None;
+        };
+        let budget = if request.probe {
+            &mut self.probes
+        } else {
+            &mut self.replies
+        };
+        if !budget.take(now, itr_rloc, allowance(config)) {
+            out.counters.map_request_over_budget = out.counters.map_request_over_budget.saturating_add(1);
+            return None;
+        }
+        Some(itr_rloc)
+    }
+}
+
+/// Sends an answer. The address that was asked answers, where the family allows it: the asker's NAT or filter expects it.
+pub(crate) fn send(config: &Config, arrival: Arrival, itr_rloc: IpAddr, payload: Vec<u8>, out: &mut Outbox) {
+    let source = Some(arrival.to).filter(|to| to.is_ipv4() == itr_rloc.is_ipv4() && config.is_own(*to));
+    out.send(source, SocketAddr::new(itr_rloc, arrival.from.port()), payload);
+}
+
+/// Whether a Map-Request may be answered at all, whatever it asks for.
+pub(crate) fn admissible(arrival: Arrival, request: &MapRequest, out: &mut Outbox) -> bool {
+    let counters = &mut out.counters;
+    if request.map_reply_record.is_some() {
+        counters.map_request_record_ignored = counters.map_request_record_ignored.saturating_add(1);
+    }
+    if request.probe && arrival.encapsulated {
+        counters.probe_encapsulated = counters.probe_encapsulated.saturating_add(1);
+        return false;
+    }
+    if request.dont_reply {
+        counters.map_request_dont_reply = counters.map_request_dont_reply.saturating_add(1);
+        return false;
+    }
+    if matches!(arrival.from.port(), 0 | DATA_PORT) {
+        counters.map_request_bad_port = counters.map_request_bad_port.saturating_add(1);
+        return false;
+    }
+    true
 }
 
 const fn allowance(config: &Config) -> Allowance {
@@ -124,6 +151,11 @@ fn answers(
             out.counters.map_request_not_ip = out.counters.map_request_not_ip.saturating_add(1);
             continue;
         };
+        if config.is_sealed(asked.instance_id()) {
+            // Whoever asks in clear learns nothing of a sealed network.
+            out.counters.sealed_unsigned = out.counters.sealed_unsigned.saturating_add(1);
+            continue;
+        }
         let Some((best, mapping)) = database.table.longest_cover(&asked) else {
             continue;
         };
@@ -146,7 +178,7 @@ fn answers(
 
 /// A mapping of ours as it is told to others: authoritative, locators local, in ascending order; the p-bit on the
 /// locator that was probed.
-fn own_mapping(config: &Config, mapping: &DatabaseMapping, ttl: Ttl, probed: Option<IpAddr>) -> Mapping {
+pub(crate) fn own_mapping(config: &Config, mapping: &DatabaseMapping, ttl: Ttl, probed: Option<IpAddr>) -> Mapping {
     let mut locators = config.locators.clone();
     for locator in &mut locators {
         locator.local = true;

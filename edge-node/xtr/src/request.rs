@@ -6,9 +6,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lisp::{Eid, Nonce};
+use lisp::{Eid, Nonce, Rloc};
 
-use crate::{Config, Event, MapServerPeer, PendingStatus, compose, deadlines::Deadlines, outbox::Outbox};
+use crate::{
+    Config, Event, MapServerPeer, PendingStatus, compose,
+    database::Database,
+    deadlines::Deadlines,
+    outbox::Outbox,
+    sealed::{Offered, Sealed},
+};
+
+/// Transmissions of a Map-Request straight to a locator before the mapping system is asked instead.
+const DIRECT_TRIES: u32 = 2;
+/// How long a signed answer is still taken after a negative one, which nobody signs, came first.
+const NEGATIVE_SETTLES: Duration = Duration::from_secs(5);
 
 /// Why the mapping system is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +32,8 @@ pub(crate) enum Reason {
     Smr,
     /// A negative entry that is doubted, or a probe reply that differs.
     Verify,
+    /// The mesh SA is to be replaced, or is missing.
+    Rekey,
 }
 
 impl Reason {
@@ -30,6 +43,7 @@ impl Reason {
             Self::Refresh => "refresh",
             Self::Smr => "solicited",
             Self::Verify => "verify",
+            Self::Rekey => "rekey",
         }
     }
 }
@@ -46,6 +60,21 @@ struct Pending {
     paused: bool,
     /// Solicited again while under way: the answer may be of before, so ask once more after it.
     again: bool,
+    /// In a sealed network: what was offered. Every transmission is the same to the byte.
+    offered: Option<Offered>,
+    /// Straight to this locator.
+    direct: Option<Rloc>,
+    /// Answered by a negative reply in a sealed network: not repeated, but a signed answer is still taken.
+    settled: bool,
+}
+
+/// What asking needs of the rest of the machine.
+pub(crate) struct Ground<'a> {
+    pub(crate) now: Instant,
+    pub(crate) config: &'a Config,
+    pub(crate) database: &'a Database,
+    pub(crate) sealed: &'a mut Sealed,
+    pub(crate) out: &'a mut Outbox,
 }
 
 /// All Map-Requests under way.
@@ -66,22 +95,26 @@ impl Requests {
         self.due.next()
     }
 
-    /// Asks for `eid` unless that is under way, paused, or too much is.
+    /// Asks for `eid` unless that is under way, paused, or too much is; the ETR at `direct` itself, when there is one.
     pub(crate) fn ask(
         &mut self,
-        now: Instant,
-        config: &Config,
+        ground: &mut Ground<'_>,
         eid: Eid,
         source: Option<Eid>,
         reason: Reason,
-        out: &mut Outbox,
+        direct: Option<Rloc>,
     ) {
+        let (now, config) = (ground.now, ground.config);
+        if self.by_eid.get(&eid).is_some_and(|pending| pending.settled) {
+            self.forget(&eid);
+        }
+        let out = &mut *ground.out;
         if let Some(pending) = self.by_eid.get_mut(&eid) {
             out.counters.resolve_pending = out.counters.resolve_pending.saturating_add(1);
             pending.again |= reason == Reason::Smr && !pending.paused;
             return;
         }
-        if !config.map_servers.iter().any(|peer| config.speaks(peer.address.ip())) {
+        if direct.is_none() && !config.map_servers.iter().any(|peer| config.speaks(peer.address.ip())) {
             out.counters.resolve_nobody_to_ask = out.counters.resolve_nobody_to_ask.saturating_add(1);
             return;
         }
@@ -109,13 +142,39 @@ impl Requests {
             wait,
             paused: false,
             again: false,
+            offered: None,
+            direct,
+            settled: false,
         };
         self.by_eid.insert(eid, pending);
         self.by_nonce.insert(nonce, eid);
         self.due.set(eid, earliest);
         if earliest <= now {
-            self.tick(now, config, out);
+            self.tick(ground);
         }
+    }
+
+    /// What was offered under `nonce`.
+    pub(crate) fn offered(&self, nonce: Nonce) -> Option<&Offered> {
+        self.by_eid.get(self.by_nonce.get(&nonce)?)?.offered.as_ref()
+    }
+
+    /// A negative answer came in a sealed network: no more repetitions, but nonce and offer stay for a signed one.
+    pub(crate) fn negative(&mut self, now: Instant, nonce: Nonce) {
+        let Some(eid) = self.by_nonce.get(&nonce).copied() else {
+            return;
+        };
+        if let Some(pending) = self.by_eid.get_mut(&eid) {
+            pending.settled = true;
+            self.due.set(eid, now + NEGATIVE_SETTLES);
+        }
+    }
+
+    fn forget(&mut self, eid: &Eid) {
+        if let Some(pending) = self.by_eid.remove(eid) {
+            self.by_nonce.remove(&pending.nonce);
+        }
+        self.due.remove(eid);
     }
 
     /// Whether `nonce` is outstanding, and for whom.
@@ -124,7 +183,8 @@ impl Requests {
     }
 
     /// An acceptable answer came: the nonce is used up.
-    pub(crate) fn done(&mut self, now: Instant, config: &Config, nonce: Nonce, out: &mut Outbox) {
+    pub(crate) fn done(&mut self, ground: &mut Ground<'_>, nonce: Nonce) {
+        let (now, config) = (ground.now, ground.config);
         let Some(eid) = self.by_nonce.remove(&nonce) else {
             return;
         };
@@ -142,7 +202,7 @@ impl Requests {
             self.answered_by_age.insert((sent, eid));
         }
         if pending.again {
-            self.ask(now, config, eid, pending.source, Reason::Smr, out);
+            self.ask(ground, eid, pending.source, Reason::Smr, None);
         }
     }
 
@@ -150,22 +210,25 @@ impl Requests {
     pub(crate) fn cancel(&mut self, mut served: impl FnMut(&Eid) -> bool) {
         let gone: Vec<Eid> = self.by_eid.keys().copied().filter(|eid| served(eid)).collect();
         for eid in gone {
-            if let Some(pending) = self.by_eid.remove(&eid) {
-                self.by_nonce.remove(&pending.nonce);
-            }
-            self.due.remove(&eid);
+            self.forget(&eid);
         }
     }
 
     /// Sends what is due, gives up what was tried often enough.
-    pub(crate) fn tick(&mut self, now: Instant, config: &Config, out: &mut Outbox) {
+    pub(crate) fn tick(&mut self, ground: &mut Ground<'_>) {
+        let (now, config) = (ground.now, ground.config);
         while let Some(eid) = self.due.pop(now) {
+            let out = &mut *ground.out;
             let Some(pending) = self.by_eid.get_mut(&eid) else {
                 continue;
             };
-            if pending.paused {
-                self.by_eid.remove(&eid);
+            if pending.paused || pending.settled {
+                self.forget(&eid);
                 continue;
+            }
+            if pending.direct.is_some() && pending.tries >= DIRECT_TRIES {
+                // Whoever was there does not answer: the mapping system may know better.
+                (pending.direct, pending.offered, pending.tries) = (None, None, 0);
             }
             if pending.tries >= config.timers.request_tries {
                 // §5.3: after 10 retransmits the sender MUST wait 30 seconds.
@@ -181,13 +244,8 @@ impl Requests {
                 self.preferred = self.preferred.wrapping_add(1);
                 out.counters.map_request_repeated = out.counters.map_request_repeated.saturating_add(1);
             }
-            if let Some(resolver) = resolver(config, self.preferred) {
-                let smr_invoked = pending.reason == Reason::Smr;
-                let request = compose::map_request(config, pending.nonce, pending.source, eid, smr_invoked);
-                let payload = compose::through_mapping_system(config, request, pending.source, eid);
-                out.counters.map_request_sent = out.counters.map_request_sent.saturating_add(1);
-                out.send(None, resolver.address, payload);
-            }
+            pending.send(eid, resolver(config, self.preferred), ground);
+            let out = &mut *ground.out;
             pending.tries = pending.tries.saturating_add(1);
             pending.sent = Some(now);
             let wait = out.later(pending.wait, 10);
@@ -228,6 +286,39 @@ impl Requests {
             self.answered_by_age.remove(&(sent, eid));
             self.answered.remove(&eid);
         }
+    }
+}
+
+impl Pending {
+    /// Sends it: straight to a locator, or to `resolver`.
+    fn send(&mut self, eid: Eid, resolver: Option<&MapServerPeer>, ground: &mut Ground<'_>) {
+        let config = ground.config;
+        let smr_invoked = self.reason == Reason::Smr;
+        let request = if config.mesh.networks.contains_key(&eid.instance_id) {
+            if self.offered.is_none() {
+                let (now, database, direct) = (ground.now, ground.database, self.direct.is_some());
+                let how = (direct, smr_invoked);
+                let offered = ground
+                    .sealed
+                    .offer(now, config, database, eid, self.source, self.nonce, how, ground.out);
+                self.offered = offered.ok();
+            }
+            // Nothing goes out in clear instead.
+            let Some(offered) = &self.offered else { return };
+            offered.bytes.clone()
+        } else {
+            compose::map_request(config, self.nonce, self.source, eid, smr_invoked)
+        };
+        let (to, payload) = match (self.direct, resolver) {
+            (Some(rloc), _) => (rloc.control_address(), request),
+            (None, Some(resolver)) => {
+                let payload = compose::through_mapping_system(config, request, self.source, eid);
+                (resolver.address, payload)
+            }
+            (None, None) => return,
+        };
+        ground.out.count(|counters| &mut counters.map_request_sent);
+        ground.out.send(None, to, payload);
     }
 }
 

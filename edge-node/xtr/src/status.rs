@@ -2,10 +2,11 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use lisp::mesh::KeyId;
 use lisp::{Eid, EidPrefix, Mapping, Rloc, Ttl};
 use serde::Serialize;
 
-use crate::{Counters, RegistrationState};
+use crate::{Counters, RefusalStatus, RegistrationState, SaStatus};
 
 /// A picture of the machine.
 #[derive(Clone, Debug, Serialize)]
@@ -20,6 +21,12 @@ pub struct Status {
     pub pending: Vec<PendingStatus>,
     /// Locators of the map-cache.
     pub locators: Vec<LocatorStatus>,
+    /// Mesh SAs with other nodes.
+    pub associations: Vec<SaStatus>,
+    /// Which node speaks for which EID-prefix in sealed networks, by a binding of which epoch.
+    pub bindings: Vec<(EidPrefix, KeyId, u64)>,
+    /// What was not believed lately in sealed networks, and why.
+    pub refusals: Vec<RefusalStatus>,
     /// What happened so far.
     pub counters: Counters,
 }
@@ -44,6 +51,8 @@ pub struct RegistrationStatus {
 pub struct MapCacheStatus {
     /// What is known.
     pub mapping: Mapping,
+    /// Which node speaks for it, in a sealed network.
+    pub node: Option<KeyId>,
     /// Since it was installed or refreshed.
     pub age: Duration,
     /// Until it expires.

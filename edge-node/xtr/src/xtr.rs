@@ -15,31 +15,31 @@ use crate::{
     database::Database,
     lookup::Lookups,
     map_cache::{Changed, MapCache, Stale},
-    nonces::RisingNonces,
     notify::{Notifies, Way, signer},
     outbox::Outbox,
     probe::Probes,
     registration::{Context, Registrations},
     reply::{Arrival, Replies},
-    request::{Reason, Requests},
+    request::{Ground, Reason, Requests},
+    sealed::{Refusal, Sealed},
     smr::Smrs,
 };
 
 /// An xTR: ITR and ETR of one node.
 #[derive(Debug)]
 pub struct Xtr {
-    config: Config,
-    database: Database,
-    cache: MapCache,
-    requests: Requests,
+    pub(crate) config: Config,
+    pub(crate) database: Database,
+    pub(crate) cache: MapCache,
+    pub(crate) requests: Requests,
     lookups: Lookups,
-    replies: Replies,
+    pub(crate) replies: Replies,
     smrs: Smrs,
-    probes: Probes,
+    pub(crate) probes: Probes,
     registrations: Registrations,
     notifies: Notifies,
-    nonces: RisingNonces,
-    out: Outbox,
+    pub(crate) sealed: Sealed,
+    pub(crate) out: Outbox,
 }
 
 impl Xtr {
@@ -47,8 +47,6 @@ impl Xtr {
     /// `first_nonce` is above every nonce ever used by this xTR: the larger of the last
     /// [`Event::NonceAdvanced`] and the wall clock in nanoseconds.
     pub fn new(config: Config, seed: [u8; 32], first_nonce: Nonce) -> Self {
-        let mut out = Outbox::new(seed);
-        let nonces = RisingNonces::new(first_nonce, &mut out);
         Self {
             config,
             database: Database::default(),
@@ -60,16 +58,16 @@ impl Xtr {
             probes: Probes::default(),
             registrations: Registrations::default(),
             notifies: Notifies::default(),
-            nonces,
-            out,
+            sealed: Sealed::default(),
+            out: Outbox::new(seed, first_nonce),
         }
     }
 
     /// A datagram arrived from `from` at our address `to` (UDP port 4342).
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, to: IpAddr, bytes: &[u8]) {
         match Message::decode(bytes) {
-            Ok(Message::MapRequest(request)) => self.map_request(now, from, to, false, &request),
-            Ok(Message::MapReply(reply)) => self.map_reply(now, from, &reply),
+            Ok(Message::MapRequest(request)) => self.map_request(now, (from, to, false), &request, bytes),
+            Ok(Message::MapReply(reply)) => self.map_reply(now, from, &reply, bytes),
             Ok(Message::MapNotify(notify)) => self.map_notify(now, from, to, &notify, bytes),
             Ok(Message::Ecm(ecm)) => self.encapsulated(now, to, &ecm),
             Ok(_) => self.out.counters.unexpected_message = self.out.counters.unexpected_message.saturating_add(1),
@@ -93,7 +91,7 @@ impl Xtr {
                 for rloc in rlocs {
                     self.smrs.sent_data(now, &self.config, rloc, &mut self.out);
                     self.probes
-                        .sent_data(now, &self.config, &self.cache, rloc, &mut self.out);
+                        .sent_data(now, &self.config, &self.cache, rloc, &self.sealed, &mut self.out);
                 }
             }
             Command::MappingsUsed(used) => {
@@ -104,6 +102,30 @@ impl Xtr {
             Command::Lookup { id, eid, resolver } => {
                 self.lookups.start(now, &self.config, id, eid, resolver, &mut self.out);
             }
+            Command::Clock(unix) => {
+                self.sealed.tell_time(now, unix);
+                self.register(now, &[], false, false);
+            }
+            Command::RememberEpochs(epochs) => {
+                for (prefix, epoch, node) in epochs {
+                    self.sealed.remember(prefix, epoch, node);
+                }
+            }
+            Command::AdoptSas(adopted) => self.sealed.adopt(now, &self.config, &adopted),
+            Command::SaMissing { node, eid, source } => {
+                self.out.count(|counters| &mut counters.sa_missed);
+                self.exchange(now, node, Some(eid), source);
+            }
+            Command::SaConfirmed(index) => self.sa_confirmed(now, index),
+            Command::SasUsed(used) => {
+                for (index, sealed, bytes) in used {
+                    self.sealed.used(now, &self.config, index, sealed, bytes);
+                }
+            }
+            Command::SealedProbeAnswered(nonce) => {
+                self.probes.answer_sealed(now, &self.config, nonce, &mut self.out);
+            }
+            Command::SealedMessage { node, payload } => self.sealed_message(now, node, &payload),
             Command::Flush => {
                 let changed = self.cache.flush(&mut self.out);
                 self.follow(changed);
@@ -112,6 +134,7 @@ impl Xtr {
                 self.cache.repeat_all(&mut self.out);
                 self.probes.repeat_all(&mut self.out);
                 self.registrations.repeat_all(&mut self.out);
+                self.sealed.repeat_all(&mut self.out);
             }
         }
     }
@@ -119,10 +142,11 @@ impl Xtr {
     /// Time has come: to be called when the instant of [`Xtr::poll_timeout`] is reached; harmless at any other time.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.register(now, &[], false, true);
-        self.requests.tick(now, &self.config, &mut self.out);
+        self.with_requests(now, Requests::tick);
         self.lookups.tick(now, &self.config, &mut self.out);
         self.smrs.tick(now, &self.config, &mut self.out);
-        self.probes.tick(now, &self.config, &mut self.out);
+        self.replace_associations(now);
+        self.probes.tick(now, &self.config, &self.sealed, &mut self.out);
         self.verify_doubts(now);
         let window = self.config.timers.refresh_window;
         let probes = &self.probes;
@@ -134,7 +158,7 @@ impl Xtr {
                 Stale::Expiring => Reason::Refresh,
                 Stale::Doubtful => Reason::Verify,
             };
-            self.requests.ask(now, &self.config, eid, None, reason, &mut self.out);
+            self.ask(now, eid, None, reason);
         }
     }
 
@@ -147,6 +171,7 @@ impl Xtr {
             (self.smrs.next(), "smr"),
             (self.probes.next(), "rloc-probe"),
             (self.cache.next(), "map-cache"),
+            (self.sealed.next(), "sealed-mesh"),
         ]
         .into_iter()
         .filter_map(|(at, word)| at.map(|at| (at, word)))
@@ -176,6 +201,9 @@ impl Xtr {
             map_cache: self.cache.status(now),
             pending: self.requests.status(),
             locators: self.probes.status(now, &self.config),
+            associations: self.sealed.associations(now),
+            bindings: self.sealed.bindings(),
+            refusals: self.sealed.refusals(now),
             counters: self.out.counters,
         }
     }
@@ -210,10 +238,35 @@ impl Xtr {
         }
         self.requests.cancel(|eid| self.database.serves(eid));
         self.register(now, &change.put, false, false);
-        for prefix in &change.removed {
+        self.sealed.own_prefixes(
+            now,
+            &self.config,
+            &self.database,
+            &change.put,
+            &change.removed,
+            &mut self.out,
+        );
+        for prefix in &change.put {
+            let bound = self
+                .database
+                .table
+                .get(prefix)
+                .is_some_and(|mapping| self.config.may_announce(mapping));
+            if !bound {
+                let (eid, reason) = (prefix.first_eid(), Refusal::NoOwnBinding);
+                self.sealed.refused(now, eid, "ours", None, reason, &mut self.out);
+            }
+        }
+        let in_clear = |prefix: &&EidPrefix| !self.config.is_sealed(prefix.instance_id());
+        for prefix in change.removed.iter().filter(in_clear) {
             self.smrs.solicit_peers_soon(now, &self.config, prefix, &mut self.out);
         }
-        for prefix in change.put.iter().filter(|prefix| !change.new.contains(prefix)) {
+        for prefix in change
+            .put
+            .iter()
+            .filter(in_clear)
+            .filter(|prefix| !change.new.contains(prefix))
+        {
             self.smrs.solicit_peers(now, &self.config, prefix, &mut self.out);
         }
     }
@@ -223,7 +276,6 @@ impl Xtr {
             now,
             config: &self.config,
             database: &self.database,
-            nonces: &mut self.nonces,
             out: &mut self.out,
         };
         if tick {
@@ -231,6 +283,23 @@ impl Xtr {
         } else {
             self.registrations.update(&mut cx, changed, all);
         }
+    }
+
+    /// Asks for `eid`, through the mapping system.
+    pub(crate) fn ask(&mut self, now: Instant, eid: Eid, source: Option<Eid>, reason: Reason) {
+        self.with_requests(now, |requests, ground| requests.ask(ground, eid, source, reason, None));
+    }
+
+    /// Lets the Map-Requests under way do something that needs the rest of the machine.
+    pub(crate) fn with_requests(&mut self, now: Instant, work: impl FnOnce(&mut Requests, &mut Ground<'_>)) {
+        let mut ground = Ground {
+            now,
+            config: &self.config,
+            database: &self.database,
+            sealed: &mut self.sealed,
+            out: &mut self.out,
+        };
+        work(&mut self.requests, &mut ground);
     }
 
     fn resolve(&mut self, now: Instant, eid: Eid, source: Option<Eid>) {
@@ -248,18 +317,22 @@ impl Xtr {
                 return;
             }
         }
-        self.requests
-            .ask(now, &self.config, eid, source, Reason::Miss, &mut self.out);
+        self.ask(now, eid, source, Reason::Miss);
     }
 
-    fn map_request(&mut self, now: Instant, from: SocketAddr, to: IpAddr, encapsulated: bool, request: &MapRequest) {
+    fn map_request(
+        &mut self,
+        now: Instant,
+        (from, to, encapsulated): (SocketAddr, IpAddr, bool),
+        request: &MapRequest,
+        bytes: &[u8],
+    ) {
         if request.smr {
             let eid = self
                 .smrs
                 .receive(now, &self.config, &self.cache, request, encapsulated, &mut self.out);
             if let Some(eid) = eid {
-                self.requests
-                    .ask(now, &self.config, eid, None, Reason::Smr, &mut self.out);
+                self.ask(now, eid, None, Reason::Smr);
             }
             return;
         }
@@ -270,6 +343,11 @@ impl Xtr {
             encapsulated,
             ourselves,
         };
+        let first = request.records.first().and_then(|record| record.prefix().ok());
+        if first.is_some_and(|prefix| self.config.is_sealed(prefix.instance_id())) {
+            self.sealed_request(now, arrival, request, bytes);
+            return;
+        }
         self.replies
             .answer(now, &self.config, &self.database, arrival, request, &mut self.out);
         self.doubt_negative(now, request);
@@ -277,7 +355,7 @@ impl Xtr {
 
     /// Somebody whom the map-cache says nobody can be reached as is asking for us: the mapping system is asked again.
     /// What the request itself says is not believed.
-    fn doubt_negative(&mut self, now: Instant, request: &MapRequest) {
+    pub(crate) fn doubt_negative(&mut self, now: Instant, request: &MapRequest) {
         let Some(source) = request.source_eid.to_eid() else {
             return;
         };
@@ -286,8 +364,7 @@ impl Xtr {
         };
         if entry.mapping.is_negative() && self.cache.may_doubt(now, &source) {
             self.out.counters.cache_negative_rechecked = self.out.counters.cache_negative_rechecked.saturating_add(1);
-            self.requests
-                .ask(now, &self.config, source, None, Reason::Verify, &mut self.out);
+            self.ask(now, source, None, Reason::Verify);
         }
     }
 
@@ -295,17 +372,20 @@ impl Xtr {
     fn verify_doubts(&mut self, now: Instant) {
         for eid in self.probes.take_doubts() {
             self.out.counters.cache_dead_verified = self.out.counters.cache_dead_verified.saturating_add(1);
-            self.requests
-                .ask(now, &self.config, eid, None, Reason::Verify, &mut self.out);
+            self.ask(now, eid, None, Reason::Verify);
         }
     }
 
-    fn map_reply(&mut self, now: Instant, from: SocketAddr, reply: &MapReply) {
+    fn map_reply(&mut self, now: Instant, from: SocketAddr, reply: &MapReply, bytes: &[u8]) {
+        let asked = self.requests.asked(reply.nonce);
+        if let Some(asked) = asked.filter(|eid| self.config.is_sealed(eid.instance_id)) {
+            self.sealed_reply(now, asked, reply, bytes);
+            return;
+        }
         if reply.probe {
             let doubt = self.probes.answer(now, &self.config, &self.cache, reply, &mut self.out);
             if let Some(eid) = doubt {
-                self.requests
-                    .ask(now, &self.config, eid, None, Reason::Verify, &mut self.out);
+                self.ask(now, eid, None, Reason::Verify);
             }
             return;
         }
@@ -324,9 +404,9 @@ impl Xtr {
         let doubtful = self.database.served_lately(now, &asked);
         let changed = self
             .cache
-            .accept(now, &self.config, asked, mappings, doubtful, &mut self.out);
+            .accept(now, &self.config, asked, mappings, None, doubtful, &mut self.out);
         self.follow(changed);
-        self.requests.done(now, &self.config, reply.nonce, &mut self.out);
+        self.with_requests(now, |requests, ground| requests.done(ground, reply.nonce));
     }
 
     fn map_notify(&mut self, now: Instant, from: SocketAddr, to: IpAddr, notify: &MapNotify, bytes: &[u8]) {
@@ -351,7 +431,6 @@ impl Xtr {
                     now,
                     config: &self.config,
                     database: &self.database,
-                    nonces: &mut self.nonces,
                     out: &mut self.out,
                 };
                 self.registrations.acknowledged(&mut cx, notify);
@@ -372,7 +451,7 @@ impl Xtr {
     /// Only Map-Requests come encapsulated to an xTR; one envelope, not two.
     fn encapsulated(&mut self, now: Instant, to: IpAddr, ecm: &Ecm) {
         match Message::decode(&ecm.payload) {
-            Ok(Message::MapRequest(request)) => self.map_request(now, ecm.source, to, true, &request),
+            Ok(Message::MapRequest(request)) => self.map_request(now, (ecm.source, to, true), &request, &ecm.payload),
             Ok(_) => self.out.counters.unexpected_message = self.out.counters.unexpected_message.saturating_add(1),
             Err(_) => self.out.counters.malformed = self.out.counters.malformed.saturating_add(1),
         }
@@ -380,9 +459,10 @@ impl Xtr {
 
     /// The locator table follows the map-cache: first what entered, then what left, so that a locator that stays
     /// keeps its history.
-    fn follow(&mut self, changed: Changed) {
+    pub(crate) fn follow(&mut self, changed: Changed) {
         for mapping in &changed.installed {
-            self.probes.add(&self.config, mapping, &mut self.out);
+            let node = self.cache.node(&mapping.prefix);
+            self.probes.add(&self.config, mapping, node, &mut self.out);
         }
         for mapping in &changed.gone {
             let still = |rloc: &lisp::Rloc| {

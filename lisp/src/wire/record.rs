@@ -182,6 +182,11 @@ impl RlocRecord {
         })
     }
 
+    /// Bytes that it takes in a message.
+    pub fn encoded_len(&self) -> usize {
+        Writer::clamped(|writer| self.write(writer)).len()
+    }
+
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         let [priority, weight, m_priority, m_weight] = reader.array("priorities and weights")?;
         let bits = reader.u16("locator flags")?;

@@ -12,7 +12,9 @@ use lisp::wire::{
 use lisp::{
     CONTROL_PORT, Eid, EidPrefix, InstanceId, Locator, Mapping, NegativeAction, Nonce, Rloc, SiteId, Ttl, XtrId,
 };
-use xtr::{Command, Config, Counters, DatabaseMapping, Event, Limits, MapServerPeer, Secret, Timers, Transmit, Xtr};
+use xtr::{
+    Command, Config, Counters, DatabaseMapping, Event, Limits, MapServerPeer, SealedMesh, Secret, Timers, Transmit, Xtr,
+};
 
 pub const SECRET: &[u8] = b"a secret of the site";
 pub const FIRST_NONCE: u64 = 1_000_000;
@@ -68,6 +70,7 @@ pub fn config() -> Config {
         ],
         timers: Timers::default(),
         limits: Limits::default(),
+        mesh: SealedMesh::default(),
     }
 }
 

@@ -12,4 +12,6 @@ mod lookups;
 mod notifies;
 mod registers;
 mod requests;
+mod sealed;
+mod sealed_lab;
 mod solicits;

@@ -31,6 +31,7 @@ fn a_miss_asks_the_mapping_system_once_and_installs_the_answer() {
         Event::MappingInstalled {
             mapping: installed,
             expires,
+            node: None,
         },
     ] = &lab.events[..]
     else {
@@ -260,7 +261,7 @@ fn negative_answers_are_kept_a_quarter_of_an_hour_at_most() {
     resolve(&mut lab, "[7]10.1.0.1");
     let (_, _, request) = lab.request();
     lab.map_reply(request.nonce, &[negative("[7]10.1.0.0/24", 1440)]);
-    let Event::MappingInstalled { mapping, expires } = &lab.events[0] else {
+    let Event::MappingInstalled { mapping, expires, .. } = &lab.events[0] else {
         panic!()
     };
     assert!(mapping.is_negative());
