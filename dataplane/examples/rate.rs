@@ -1,6 +1,7 @@
 //! What the pipeline costs without any I/O: guest frame to runs of datagrams and back to guest frames, one core.
 //!
-//! `cargo run --release -p dataplane --example rate`
+//! `cargo run --release -p dataplane --example rate`, in clear; with `-- --sealed` also under both suites, and what
+//! sealing alone costs.
 #![allow(clippy::disallowed_methods, reason = "time starts somewhere")]
 
 use std::{
@@ -13,14 +14,20 @@ use dataplane::{
     bytes::{put, put16},
     checksum,
     control::{
-        Attachment, Change, GatewayConfig, MappingConfig, MappingTarget, NetworkConfig, NetworkId, NetworkKind,
-        PathLocator, PolicyConfig, PolicyRule, PortConfig, PortId, Protection, Service, UplinkConfig, UplinkId,
+        Attachment, BindingConfig, Change, GatewayConfig, MappingConfig, MappingTarget, MeshNode, NetworkConfig,
+        NetworkId, NetworkKind, PathLocator, PolicyConfig, PolicyRule, PortConfig, PortId, Protection, SaConfig,
+        Service, UplinkConfig, UplinkId,
     },
     engine::{Engine, Output},
     parse::{Family, bits},
+    seal,
 };
-use lisp::{EidPrefix, InstanceId, Rloc};
+use lisp::{
+    EidPrefix, InstanceId, Rloc,
+    mesh::{SaIndex, Suite, TrafficKey},
+};
 
+const NODES: [MeshNode; 2] = [lisp::mesh::KeyId([1; 16]), lisp::mesh::KeyId([2; 16])];
 const MAC: [u8; 6] = [2, 0, 0, 0, 1, 1];
 const GATEWAY: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const EIDS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 7, 0, 1), Ipv4Addr::new(10, 7, 0, 2)];
@@ -34,15 +41,25 @@ fn main() {
         "{:32} {:>10} {:>10} {:>10} {:>10}",
         "", "ns/packet", "Gbit/s", "out ns", "in ns"
     );
-    measure("TCP, super-packets of 58 KB", 58_000, 1_388, 1);
-    measure("TCP, super-packets of 16 KB", 16_000, 1_388, 4);
-    measure("TCP, singles of 1400 B, 32 a burst", 1_348, 1_348, 32);
-    measure("TCP, singles of 64 B, 32 a burst", 24, 24, 32);
+    let suites = [Suite::Aes128Gcm, Suite::ChaCha20Poly1305].map(Some);
+    let sealed = std::env::args().any(|argument| argument == "--sealed");
+    for suite in [None].into_iter().chain(suites.into_iter().filter(|_| sealed)) {
+        println!("{}", suite.map_or("in clear".to_owned(), |suite| suite.to_string()));
+        measure(suite, "TCP, super-packets of 58 KB", 58_000, 1_360, 1);
+        measure(suite, "TCP, super-packets of 16 KB", 16_000, 1_360, 4);
+        measure(suite, "TCP, singles of 1400 B, 32 a burst", 1_348, 1_348, 32);
+        measure(suite, "TCP, singles of 64 B, 32 a burst", 24, 24, 32);
+    }
+    if sealed {
+        for (suite, each) in seal::measure(Duration::from_millis(500)) {
+            println!("{suite}: {each} ns to seal 1400 bytes");
+        }
+    }
 }
 
 /// `count` frames a burst, `payload` bytes of TCP each, to be cut at `size`.
-fn measure(name: &str, payload: usize, size: usize, count: usize) {
-    let (mut sender, mut receiver) = (node(0), node(1));
+fn measure(suite: Option<Suite>, name: &str, payload: usize, size: usize, count: usize) {
+    let (mut sender, mut receiver) = (node(0, suite), node(1, suite));
     let mut pool = Pool::default();
     let (mut out, mut back) = (Output::default(), Output::default());
     let (mut frames, mut runs) = (Vec::new(), Vec::new());
@@ -114,7 +131,27 @@ fn frame(payload: usize, sequence: u32) -> Vec<u8> {
     frame
 }
 
-fn node(index: usize) -> Engine {
+/// The SAs of one side.
+fn sa(index: usize, suite: Suite) -> SaConfig {
+    let key = |number: u32| {
+        let index = SaIndex::new(number).unwrap();
+        (index, TrafficKey::new([number as u8; 32], [number as u8; 12]))
+    };
+    let mut keys = [vec![key(1)], vec![key(2)]];
+    keys.rotate_left(index);
+    let [inbound, outbound] = keys;
+    SaConfig {
+        node: NODES[1 - index],
+        suite,
+        inbound,
+        outbound,
+        initiator: true,
+        life: Duration::from_secs(180),
+        packet_limit: 1 << 30,
+    }
+}
+
+fn node(index: usize, suite: Option<Suite>) -> Engine {
     let now = Instant::now();
     let mut engine = Engine::new(now, 0, 1);
     let network = NetworkId(1);
@@ -138,7 +175,11 @@ fn node(index: usize) -> Engine {
             name: "mesh".into(),
             kind: NetworkKind::Mesh {
                 instance_id,
-                protection: Protection::Clear,
+                protection: if suite.is_some() {
+                    Protection::Sealed
+                } else {
+                    Protection::Clear
+                },
                 eid_prefixes: vec![],
             },
             names: vec![],
@@ -176,10 +217,15 @@ fn node(index: usize) -> Engine {
         Change::PutMapping(MappingConfig {
             prefix: EidPrefix::from_parts(instance_id, EIDS[1 - index].into(), 32).unwrap(),
             target: MappingTarget::Locators(locators),
-            node: None,
+            node: Some(NODES[1 - index]),
+        }),
+        Change::PutBinding(BindingConfig {
+            prefix: EidPrefix::from_parts(instance_id, EIDS[1 - index].into(), 32).unwrap(),
+            node: NODES[1 - index],
         }),
     ];
-    for change in changes {
+    let keys = suite.map(|suite| Change::PutSa(sa(index, suite)));
+    for change in changes.into_iter().chain(keys) {
         engine
             .apply(now, &change, &mut Pool::default(), &mut Output::default())
             .unwrap();

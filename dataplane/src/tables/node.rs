@@ -307,6 +307,7 @@ impl Nodes {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "time starts somewhere")]
 mod tests {
     use super::*;
 

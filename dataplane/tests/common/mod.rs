@@ -138,13 +138,21 @@ impl Node {
                     self.rlocs
                 );
                 let (from, to) = (run.local, run.remote.ip());
-                run.remote = SocketAddr::new(from, 40_000 + (run.flow_hash % 1000) as u16);
+                let spread = 40_000 + (run.flow_hash % 1000) as u16;
+                run.remote = SocketAddr::new(from, if run.data_port { 4341 } else { spread });
+                run.data_port = false;
                 run.local = to;
                 run.ttl -= hops;
                 run
             })
             .collect();
         self.inbound(arrived)
+    }
+
+    pub fn ask(&mut self, query: &Query) -> (Option<Answer>, Output) {
+        let mut out = Output::default();
+        let answer = self.engine.ask(self.now, query, &mut self.pool, &mut out);
+        (answer, out)
     }
 
     pub fn tick(&mut self, later: Duration) -> Output {
