@@ -421,6 +421,7 @@ fn from_outside(worker: &mut Worker, burst: &mut Burst<'_>, mut subject: Subject
             let source = source_eid(&subject);
             if let Some(node) = subject.origin.node()
                 && worker.unbound.allows((node, source), burst.now)
+                && worker.unbound_told.take(burst.now)
             {
                 burst.out.events.push(Event::UnboundSource { node, source });
             }

@@ -62,6 +62,8 @@ pub struct Worker {
     pub ready: Vec<MeshNode>,
     /// Control messages in data headers handed to control.
     pub punts: Bucket,
+    /// How many of those, whoever they are from.
+    pub unbound_told: Bucket,
     /// Messages inside SAs handed to control.
     pub messages: Bucket,
     /// ICMP errors sent.
@@ -97,6 +99,7 @@ impl Worker {
             unbound: OncePer::new(Duration::from_secs(1), key),
             ready: Vec::new(),
             punts: Bucket::new(64, 64),
+            unbound_told: Bucket::new(64, 64),
             messages: Bucket::new(200, 200),
             complaints: Bucket::new(100, 200),
             sent_to: BTreeSet::new(),

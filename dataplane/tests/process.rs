@@ -5,6 +5,7 @@
     reason = "tests wait, start processes and look into files"
 )]
 
+mod exchange;
 mod lab;
 
 use std::{fs, os::fd::AsFd, process::Stdio, time::Duration};
@@ -95,6 +96,32 @@ fn figures_of_small_packets() {
         for node in &mut nodes {
             println!("node {}: {:?}", node.index, node.control.counters());
         }
+    }
+}
+
+/// Sealed between two processes in their sandboxes; the SAs outlive control, which has no keys any more.
+#[test]
+fn a_sealed_mesh_lives_on_without_control() {
+    for suite in [lisp::mesh::Suite::Aes128Gcm, lisp::mesh::Suite::ChaCha20Poly1305] {
+        let mut lab = Lab::new();
+        let mut nodes = two_nodes(&mut lab, By::Tap, &RLOC4);
+        let (ours, theirs) = exchange::exchange(suite, 1);
+        for (index, sa) in [ours, theirs].into_iter().enumerate() {
+            nodes[index].seal(sa);
+        }
+        let [a, b] = nodes.each_ref().map(|node| node.guest.clone());
+        assert!(ping(&a, EID4[1]) && ping(&b, EID6[0]));
+        lab::inside(&a, &["ping", "-c1", "-W1", "-s", "3000", EID4[1]]);
+        println!("{suite}: {:.2} Gbit/s", iperf(&a, &b, EID4[1], 1, &[]));
+        let socket = nodes[0].socket();
+        drop(std::mem::replace(&mut nodes[0].control.link, unconnected()));
+        assert!(ping(&a, EID4[1]));
+        let mut control = Control::new(link::connect(&socket).unwrap());
+        let sas = control.hello.clone().unwrap().sas;
+        assert_eq!((sas.len(), sas[0].suite, sas[0].confirmed), (1, suite, true));
+        assert!(sas[0].sealed > 10 && sas[0].opened > 10);
+        assert_eq!(control.counter("drop.sealed-bad-tag"), 0);
+        assert_eq!(control.counter("drop.no-mesh-sa"), 0);
     }
 }
 

@@ -1,6 +1,7 @@
 //! A sealed mesh, two nodes back to back: what leaves, what opens, and everything that must not.
 
 mod common;
+mod exchange;
 mod mesh_sa;
 
 use std::time::Duration;
@@ -115,7 +116,7 @@ fn a_sealed_conversation_with_both_suites_in_all_combinations() {
 fn a_super_packet_is_sealed_in_segments_and_arrives_as_one() {
     for suite in SUITES {
         let (mut a, guest_a, mut b, _) = friends(RLOCS, suite);
-        let payload: Vec<u8> = (0..30_000_u32).map(|i| (i * 7 >> 3) as u8).collect();
+        let payload: Vec<u8> = (0..30_000_u32).map(|i| (i * 7 / 8) as u8).collect();
         let mut tcp = TcpHeader::new(1000, 2000, 1, 500);
         (tcp.ack, tcp.acknowledgment_number) = (true, 1);
         let frame = Spec::new(&guest_a, "10.7.0.1", "10.7.0.2").tcp(&tcp, &payload);

@@ -6,6 +6,7 @@
 )]
 
 mod common;
+mod exchange;
 
 use std::{
     io,
@@ -191,6 +192,68 @@ fn an_echo_crosses_both_ways() {
         assert_eq!(node.counter("doors.closed"), 0);
     }
     assert_eq!(a.local.stop().unwrap(), Ending::Told);
+}
+
+#[test]
+fn a_sealed_echo_and_what_is_said_inside_the_sa() {
+    let [mut a, mut b] = two(5);
+    let (ours, theirs) = exchange::exchange(lisp::mesh::Suite::ChaCha20Poly1305, 2);
+    let sides = [
+        (&mut a, "[7]10.7.0.2/32", "127.78.5.2", ours),
+        (&mut b, "[7]10.7.0.1/32", "127.78.5.1", theirs),
+    ];
+    for (node, eid, rloc, sa) in sides {
+        let target = MappingTarget::Locators(vec![common::locator(rloc, 1, 100)]);
+        let mapping = dataplane::control::MappingConfig {
+            node: Some(sa.node),
+            ..mapping(eid, target)
+        };
+        let binding = dataplane::control::BindingConfig {
+            prefix: eid.parse().unwrap(),
+            node: sa.node,
+        };
+        for change in [
+            Change::PutNetwork(mesh(1, 7, Protection::Sealed)),
+            Change::PutMapping(mapping),
+            Change::PutBinding(binding),
+            Change::PutSa(sa),
+        ] {
+            node.change(change, &[]).unwrap();
+        }
+    }
+    a.send(&echo("10.7.0.1", "10.7.0.2", true));
+    b.frame([8, 0]);
+    b.send(&echo("10.7.0.2", "10.7.0.1", false));
+    a.frame([8, 0]);
+    // The probe leaves from port 4341, where its answer comes to.
+    let probe = Query::SealedProbe {
+        node: exchange::B,
+        rloc: None,
+        nonce: 5,
+    };
+    assert_eq!(a.ask(probe), Answer::Ok);
+    let message = Query::SealedSend {
+        node: exchange::A,
+        payload: b"word".to_vec(),
+    };
+    assert_eq!(b.ask(message), Answer::Ok);
+    let answered = Event::SealedProbeAnswered {
+        node: exchange::B,
+        nonce: 5,
+    };
+    let heard = Event::SealedMessage {
+        node: exchange::B,
+        from: lisp::Rloc::new(ip("127.78.5.2")),
+        payload: b"word".to_vec(),
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while !(a.events.contains(&answered) && a.events.contains(&heard)) {
+        assert!(Instant::now() < deadline, "{:?}", a.events);
+        a.ask(Query::Sas);
+    }
+    let Answer::Sas(sas) = a.ask(Query::Sas) else { panic!() };
+    assert_eq!((sas[0].sealed, sas[0].opened, sas[0].confirmed), (2, 3, true));
+    assert_eq!(a.counter("drop.sealed-bad-tag") + b.counter("drop.sealed-bad-tag"), 0);
 }
 
 #[test]

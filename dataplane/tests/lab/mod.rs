@@ -537,6 +537,27 @@ impl Node {
         }
     }
 
+    /// The same network, sealed, with these SAs.
+    pub fn seal(&mut self, sa: dataplane::control::SaConfig) {
+        let (node, other) = (sa.node, 1 - self.index);
+        let mut network = mesh(self.index);
+        if let NetworkKind::Mesh { protection, .. } = &mut network.kind {
+            *protection = Protection::Sealed;
+        }
+        self.control.change(Change::PutNetwork(network), &[]);
+        for eid in [EID4[other], EID6[other], HOST4[other]] {
+            let mapping = MappingConfig {
+                node: Some(node),
+                ..mapping(eid, self.underlay[other])
+            };
+            let prefix = mapping.prefix;
+            let binding = dataplane::control::BindingConfig { prefix, node };
+            self.control.change(Change::PutMapping(mapping), &[]);
+            self.control.change(Change::PutBinding(binding), &[]);
+        }
+        self.control.change(Change::PutSa(sa), &[]);
+    }
+
     pub fn try_put_port_without_descriptor(&mut self) -> Result<(), String> {
         self.control.change(Change::PutNetwork(mesh(self.index)), &[]);
         let config = self.port_config();

@@ -1,27 +1,20 @@
 //! Nodes of a sealed mesh, and exchanges between them as control would have made them.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
-use std::{
-    sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
-};
-
 use dataplane::{
     buffer::DatagramRun,
     control::{
-        Answer, BindingConfig, Change, MappingConfig, MappingTarget, MeshNode, Protection, Query, SaConfig, SaStatus,
-        Service, UplinkId,
+        Answer, BindingConfig, Change, MappingConfig, MappingTarget, MeshNode, Protection, Query, SaStatus, Service,
+        UplinkId,
     },
     engine::Output,
 };
-use lisp::mesh::{SaIndex, Suite, TrafficKey};
+use lisp::mesh::Suite;
 
 use crate::common::*;
+pub use crate::exchange::{A, B, LIFE, exchange};
 
-pub const A: MeshNode = lisp::mesh::KeyId([0xaa; 16]);
-pub const B: MeshNode = lisp::mesh::KeyId([0xbb; 16]);
 pub const C: MeshNode = lisp::mesh::KeyId([0xcc; 16]);
-pub const LIFE: Duration = Duration::from_secs(180);
 pub const RLOCS: (&[&str], &[&str]) = (&["192.0.2.1"], &["192.0.2.2"]);
 pub const RLOCS_V6: (&[&str], &[&str]) = (&["2001:db8::1"], &["2001:db8::2"]);
 
@@ -69,40 +62,6 @@ pub fn binding(prefix: &str, node: MeshNode) -> Change {
         prefix: prefix.parse().unwrap(),
         node,
     })
-}
-
-static NUMBERS: AtomicU32 = AtomicU32::new(1);
-
-/// What A (the initiator) and B would be told after an exchange: fresh keys, fresh indices.
-pub fn exchange(suite: Suite, workers: usize) -> (SaConfig, SaConfig) {
-    let keys = || -> Vec<(SaIndex, TrafficKey)> {
-        (0..workers)
-            .map(|_| {
-                let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-                let mut key = [0x5a; 32];
-                key[..4].copy_from_slice(&number.to_be_bytes());
-                (SaIndex::new(number).unwrap(), TrafficKey::new(key, [number as u8; 12]))
-            })
-            .collect()
-    };
-    let (to_a, to_b) = (keys(), keys());
-    let ours = SaConfig {
-        node: B,
-        suite,
-        inbound: to_a.clone(),
-        outbound: to_b.clone(),
-        initiator: true,
-        life: LIFE,
-        packet_limit: 1 << 30,
-    };
-    let theirs = SaConfig {
-        node: A,
-        inbound: to_b,
-        outbound: to_a,
-        initiator: false,
-        ..ours.clone()
-    };
-    (ours, theirs)
 }
 
 pub fn sas(node: &mut Node) -> Vec<SaStatus> {
