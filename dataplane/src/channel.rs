@@ -3,9 +3,12 @@
 //! A message is written in postcard and cut into datagrams of at most [`CHUNK`] bytes, since a seqpacket datagram
 //! has to fit the socket's buffer and a policy or a list of mappings may not. The first byte of a datagram says
 //! whether more of the message follow; descriptors ride on its first datagram.
+//!
+//! Messages may carry traffic keys: buffers are wiped once they are read or sent, and shown by nothing.
 
 use std::{
     collections::VecDeque,
+    fmt,
     io::{self, IoSlice, IoSliceMut},
     marker::PhantomData,
     mem::MaybeUninit,
@@ -20,6 +23,7 @@ use rustix::{
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
+use zeroize::{Zeroize, Zeroizing};
 
 /// Bytes of a message in one datagram, at the most.
 const CHUNK: usize = 32 << 10;
@@ -32,7 +36,6 @@ const LAST: u8 = 0;
 const MORE: u8 = 1;
 
 /// One end: sends `Out`, receives `In`. Never blocks.
-#[derive(Debug)]
 pub struct Channel<Out, In> {
     socket: OwnedFd,
     unsent: VecDeque<Datagram>,
@@ -42,10 +45,18 @@ pub struct Channel<Out, In> {
     types: PhantomData<fn(Out) -> In>,
 }
 
-#[derive(Debug)]
 struct Datagram {
-    bytes: Vec<u8>,
+    bytes: Zeroizing<Vec<u8>>,
     descriptors: Vec<OwnedFd>,
+}
+
+impl<Out, In> fmt::Debug for Channel<Out, In> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel")
+            .field("socket", &self.socket)
+            .field("unsent", &self.unsent.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// Both ends, connected to each other.
@@ -135,14 +146,14 @@ impl<Out: Serialize, In> Channel<Out, In> {
                 "too many descriptors for one message",
             ));
         }
-        let bytes = postcard::to_stdvec(message).map_err(io::Error::other)?;
+        let bytes = Zeroizing::new(postcard::to_stdvec(message).map_err(io::Error::other)?);
         if bytes.len() > MESSAGE {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a message beyond 64 MiB"));
         }
         let mut descriptors = descriptors;
         let mut chunks = bytes.chunks(CHUNK).peekable();
         while let Some(chunk) = chunks.next() {
-            let mut datagram = Vec::with_capacity(chunk.len() + 1);
+            let mut datagram = Zeroizing::new(Vec::with_capacity(chunk.len() + 1));
             datagram.push(if chunks.peek().is_some() { MORE } else { LAST });
             datagram.extend_from_slice(chunk);
             let sent = self.flush()?
@@ -185,11 +196,14 @@ impl<Out, In: DeserializeOwned> Channel<Out, In> {
                 return Err(invalid("a message that is too long"));
             }
             self.partial.extend_from_slice(chunk);
+            self.buffer.get_mut(..length).unwrap_or_default().zeroize();
             match flag {
                 MORE => {}
                 LAST => {
                     let message = postcard::from_bytes(&self.partial);
-                    self.partial.clear();
+                    self.partial.zeroize();
+                    // The whole of it was wiped; one long message must not make that dear for ever.
+                    self.partial.shrink_to(2 * CHUNK);
                     let descriptors = std::mem::take(&mut self.partial_descriptors);
                     return match message {
                         Ok(message) => Ok(Some((message, descriptors))),
@@ -243,6 +257,16 @@ mod tests {
     fn two() -> (Text, Text) {
         let Ok(pair) = pair() else { panic!("no socket pair") };
         pair
+    }
+
+    #[test]
+    fn nothing_of_a_message_stays_in_its_buffers() -> io::Result<()> {
+        let (mut left, mut right) = two();
+        left.send(&"a traffic key".to_owned(), &[])?;
+        assert_eq!(right.receive()?.map(|(text, _)| text).as_deref(), Some("a traffic key"));
+        assert!(right.buffer.iter().all(|byte| *byte == 0) && right.partial.is_empty());
+        assert!(!format!("{right:?}").contains("buffer"));
+        Ok(())
     }
 
     #[test]
