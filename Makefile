@@ -6,11 +6,12 @@
 #   make bench       measured claims
 #   make lint        format, lints, dependencies
 #   make fuzz-smoke  a short run of every fuzz target
+#   make verify-protocol  the symbolic models of the sealed mesh (two minutes, once the checker is built)
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test soak bench lint fuzz-smoke
+.PHONY: demo test soak bench lint fuzz-smoke verify-protocol
 .DEFAULT_GOAL := demo
 
 demo:
@@ -37,3 +38,7 @@ lint:
 fuzz-smoke:
 	@tests/setup.sh build
 	@tests/fuzz/run.sh
+
+verify-protocol:
+	@tests/setup.sh build
+	@docs/mesh-security/verify.sh

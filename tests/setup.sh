@@ -11,11 +11,14 @@ demo=(ip:iproute2 ping:iputils-ping iperf3:iperf3 dhclient:isc-dhcp-client sysct
       mount:mount flock:util-linux)
 test=(tcpdump:tcpdump tshark:tshark ethtool:ethtool rdisc6:ndisc6 nft:nftables dig:dnsutils socat:socat curl:curl
       capsh:libcap2-bin)
+# Of Python: modules.
+test_modules=(cryptography:python3-cryptography)
+modules=()
 
 case ${1:-} in
 build) wanted=("${build[@]}") ;;
 demo) wanted=("${build[@]}" "${demo[@]}") ;;
-test) wanted=("${build[@]}" "${demo[@]}" "${test[@]}") ;;
+test) wanted=("${build[@]}" "${demo[@]}" "${test[@]}"); modules=("${test_modules[@]}") ;;
 *) echo "usage: tests/setup.sh build|demo|test" >&2; exit 2 ;;
 esac
 
@@ -24,6 +27,11 @@ missing() {
     local pair
     for pair in "${wanted[@]}"; do
         command -v "${pair%%:*}" >/dev/null || echo "${pair#*:}"
+    done
+    for pair in "${modules[@]}"; do
+        # Debian's Python has Debian's modules; another one before it in the path may have its own.
+        python3 -c "import ${pair%%:*}" 2>/dev/null || /usr/bin/python3 -c "import ${pair%%:*}" 2>/dev/null ||
+            echo "${pair#*:}"
     done
     # A compiler without the C library's headers links nothing.
     [ -e /usr/include/stdio.h ] || echo libc6-dev
