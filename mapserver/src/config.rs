@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, time::Duration};
 
-use lisp::{EidPrefix, wire::AuthAlgorithm};
+use lisp::{EidPrefix, InstanceId, mesh::PublicKey, wire::AuthAlgorithm};
 use zeroize::Zeroizing;
 
 /// A pre-shared secret. Shown by nothing, wiped when dropped.
@@ -44,8 +44,17 @@ pub struct MapServerConfig {
     pub registration_expiry: Duration,
     /// Repetition of unsolicited Map-Notifies.
     pub map_notify: NotifyRetransmission,
+    /// Instance-IDs whose registrations carry bindings. Those of other Instance-IDs are taken as RFC 9301 has them.
+    pub sealed: BTreeMap<InstanceId, SealedInstance>,
     /// Bounds of every table and budget.
     pub limits: Limits,
+}
+
+/// A sealed network, as a Map-Server knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SealedInstance {
+    /// Signs bindings of EIDs that are no hash of a key. Without one, only hashes can be registered.
+    pub authority: Option<PublicKey>,
 }
 
 impl Default for MapServerConfig {
@@ -57,6 +66,7 @@ impl Default for MapServerConfig {
             notify_port: NotifyPort::Observed,
             registration_expiry: Duration::from_secs(180),
             map_notify: NotifyRetransmission::default(),
+            sealed: BTreeMap::new(),
             limits: Limits::default(),
         }
     }

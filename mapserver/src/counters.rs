@@ -58,6 +58,16 @@ counters! {
     moved => "moved",
     /// Records refused because the prefix moved to another xTR and this one has not deregistered it since.
     superseded => "superseded",
+    /// Records of a sealed network without a binding, or in a message that no node signed.
+    binding_missing => "binding-missing",
+    /// Records of a sealed network whose binding is expired, not the EID's, or not signed by who may.
+    binding_refused => "binding-refused",
+    /// Records with a binding of a lower epoch than was seen: a former host.
+    epoch_old => "epoch-old",
+    /// Records with a binding of the same epoch as another xTR's.
+    epoch_conflict => "epoch-conflict",
+    /// Map-Registers whose node signature does not verify.
+    seal_refused => "seal-refused",
     /// Map-Registers whose MAC does not verify.
     bad_mac => "bad-mac",
     /// MAC length that the algorithm does not have.

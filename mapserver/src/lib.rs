@@ -24,11 +24,13 @@ mod register;
 mod registration;
 mod replay;
 mod request;
+mod sealed;
 pub mod store;
 
 pub use api::{Command, Event, RegistrationStatus, Transmit};
 pub use config::{
-    ConfigError, Limits, MapServerConfig, NotifyPort, NotifyRetransmission, Secret, Site, SiteKey, SitePrefix,
+    ConfigError, Limits, MapServerConfig, NotifyPort, NotifyRetransmission, SealedInstance, Secret, Site, SiteKey,
+    SitePrefix,
 };
 pub use counters::Counters;
 pub use machine::MapServer;

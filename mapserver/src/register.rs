@@ -1,8 +1,8 @@
 //! Map-Register (RFC 9301 §5.6, §8.2): nothing changes before everything about the message has been checked.
 //!
 //! In order: it decodes; the most specific configured prefix names the site, the Key-ID its secret; the algorithm is
-//! one that this key accepts; the MAC verifies; every record belongs to a site with the same secret; the nonce is
-//! greater than the last one; the tables have room. Then the records are stored one by one, and the Map-Notify waits
+//! one that this key accepts; the MAC verifies; every record belongs to a site with the same secret; in a sealed network
+//! the node's signature and the bindings hold (`sealed.rs`); the nonce is greater than the last one; the tables have room. Then the records are stored one by one, and the Map-Notify waits
 //! until the store has committed.
 
 use std::{
@@ -22,6 +22,7 @@ use crate::{
     prefix_key::PrefixKey,
     registration::{Registrant, Registration, RegistrationKey, SiteTag, WallMillis, encode_record},
     replay::{KeyTag, NonceKey},
+    sealed::{Bound, epoch_key, is_seal},
     store::{StoreError, Upsert},
 };
 
@@ -31,6 +32,8 @@ struct Checked {
     key: RegistrationKey,
     site: SiteTag,
     record: EidRecord,
+    /// In a sealed network: what its binding says, or why it is not believed.
+    bound: Result<Option<Bound>, Count>,
 }
 
 /// A Map-Register that may be obeyed.
@@ -53,11 +56,13 @@ enum Outcome {
     Accepted,
     /// The prefix moved to another xTR and was not taken back since.
     Superseded,
+    /// Its binding is not believed.
+    Refused(Count),
 }
 
 impl MapServer {
     pub(crate) fn map_register(&mut self, wall: WallMillis, from: SocketAddr, to: IpAddr, bytes: &[u8]) {
-        let authentic = match self.check_register(from, bytes) {
+        let authentic = match self.check_register(wall, from, bytes) {
             Ok(authentic) => authentic,
             Err(reason) => {
                 self.count(reason);
@@ -74,7 +79,7 @@ impl MapServer {
         }
     }
 
-    fn check_register(&self, from: SocketAddr, bytes: &[u8]) -> Result<Authentic, Count> {
+    fn check_register(&self, wall: WallMillis, from: SocketAddr, bytes: &[u8]) -> Result<Authentic, Count> {
         let message = MapRegister::decode(bytes).map_err(|_| Count::malformed)?;
         let key_id = message.authentication.key_id;
         let first = message.records.first().ok_or(Count::no_records)?;
@@ -111,8 +116,10 @@ impl MapServer {
                 key,
                 site,
                 record: normalised(record),
+                bound: Ok(None),
             });
         }
+        self.check_bindings(wall, &message, bytes, &mut records)?;
 
         let nonces = match message.xtr {
             Some((xtr, site)) => vec![NonceKey::of_xtr(tag, xtr, site)],
@@ -139,6 +146,31 @@ impl MapServer {
             records,
             nonces,
         })
+    }
+
+    /// Judges the records of sealed networks, each on its own: one that moved away does not hold up the others.
+    fn check_bindings(
+        &self,
+        wall: WallMillis,
+        message: &MapRegister,
+        bytes: &[u8],
+        records: &mut [Checked],
+    ) -> Result<(), Count> {
+        let plain: Vec<_> = records.iter().map(|c| (c.prefix, c.key, &c.record)).collect();
+        if plain
+            .iter()
+            .all(|(prefix, _, _)| self.sealed_instance(prefix).is_none())
+        {
+            return Ok(());
+        }
+        let signer = match self.is_news(&plain) {
+            true => Some(Self::signer(message, bytes)?),
+            false => None,
+        };
+        for checked in records {
+            checked.bound = self.check_binding(&checked.prefix, &checked.key, &checked.record, signer, wall / 1000);
+        }
+        Ok(())
     }
 
     /// Whether the sites may have as many registrations as the records would make.
@@ -173,6 +205,13 @@ impl MapServer {
             match self.obey_record(arrival, &message, checked, &mut moves)? {
                 Outcome::Accepted => acknowledged.push(original.clone()),
                 Outcome::Superseded => self.count(Count::superseded),
+                Outcome::Refused(reason) => {
+                    self.count(reason);
+                    self.event(Event::Refused {
+                        reason: reason.word(),
+                        from: arrival.from,
+                    });
+                }
             }
         }
         if message.want_map_notify {
@@ -194,7 +233,16 @@ impl MapServer {
             key,
             site,
             record,
+            bound,
         } = checked;
+        let bound = match bound {
+            Ok(bound) => bound,
+            Err(reason) => return Ok(Outcome::Refused(reason)),
+        };
+        if let Some(bound) = bound.filter(|bound| bound.newer) {
+            self.store.raise_nonce(epoch_key(&prefix), bound.epoch)?;
+        }
+        let is_newer = bound.is_some_and(|bound| bound.newer);
         if record.ttl == Ttl::ZERO {
             // Ends the own registration alone: the prefix may be another xTR's by now.
             let was_live = self
@@ -243,7 +291,8 @@ impl MapServer {
             .into_iter()
             .filter(|(_, other)| is_rival(&registration, &record, other))
             .collect();
-        if mine.as_ref().is_some_and(|mine| mine.superseded) && !rivals.is_empty() {
+        // A binding of a higher epoch is the last word, whoever came first.
+        if mine.as_ref().is_some_and(|mine| mine.superseded) && !rivals.is_empty() && !is_newer {
             registration.superseded = true;
             moves.push((key, registration.clone()));
             self.store.upsert_if_newer(key, registration)?;
@@ -327,12 +376,13 @@ fn is_rival(new: &Registration, record: &EidRecord, other: &Registration) -> boo
     set(record) != set(&theirs)
 }
 
-/// As it is stored: the p-bit, which RFC 9301 §5.4 forbids here, and the A-bit, which only an ETR's own reply may
+/// As it is stored, without the node's signature over the message: the p-bit, which RFC 9301 §5.4 forbids here, and the A-bit, which only an ETR's own reply may
 /// carry, are cleared.
 fn normalised(record: &EidRecord) -> EidRecord {
     let locators = record
         .locators
         .iter()
+        .filter(|locator| !is_seal(locator))
         .map(|locator| RlocRecord {
             probed: false,
             ..locator.clone()
