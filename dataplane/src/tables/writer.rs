@@ -1,14 +1,17 @@
 //! The one writer: turns [`Change`]s into what workers read. Idempotent; objects that a change does not touch stay
 //! the same objects, so that nothing that was made from them notices.
 
+mod sweep;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, atomic::Ordering},
     time::Instant,
 };
 
 use lisp::{EidPrefix, Rloc};
 
+use self::sweep::Named;
 use crate::{
     control::{
         Change, Generation, LocalExitConfig, MappingConfig, MeshNode, NetworkConfig, NetworkId, NetworkKind,
@@ -36,19 +39,6 @@ pub struct Applied {
     pub gone: Gone,
     /// A node that may be sealed for now.
     pub ready: Option<MeshNode>,
-}
-
-/// What a resynchronisation has named so far.
-#[derive(Debug, Default)]
-struct Named {
-    networks: BTreeSet<NetworkId>,
-    policies: BTreeSet<NetworkId>,
-    ports: BTreeSet<PortId>,
-    uplinks: BTreeSet<UplinkId>,
-    exit: bool,
-    mappings: HashSet<EidPrefix>,
-    health: HashSet<Rloc>,
-    bindings: HashSet<EidPrefix>,
 }
 
 /// The writer's own copy of what control said.
@@ -404,65 +394,6 @@ impl Writer {
             if let Some(old) = self.tables.mappings.get(&prefix) {
                 self.insert_mapping(old.config.clone(), Arc::clone(&old.usage));
             }
-        }
-    }
-
-    fn sweep(&mut self, named: &Named, gone: &mut Gone) {
-        let unnamed = |ids: Vec<NetworkId>| {
-            ids.into_iter()
-                .filter(|id| !named.networks.contains(id))
-                .collect::<Vec<_>>()
-        };
-        for id in unnamed(self.networks.keys().copied().collect()) {
-            self.remove_network(id, gone);
-        }
-        for id in self
-            .ports
-            .keys()
-            .copied()
-            .filter(|id| !named.ports.contains(id))
-            .collect::<Vec<_>>()
-        {
-            self.remove_port(id, gone);
-        }
-        for id in self
-            .policies
-            .keys()
-            .copied()
-            .filter(|id| !named.policies.contains(id))
-            .collect::<Vec<_>>()
-        {
-            self.policies.remove(&id);
-            self.publish_network(id);
-        }
-        let before = self.uplinks.len();
-        self.uplinks.retain(|id, _| named.uplinks.contains(id));
-        if self.uplinks.len() != before {
-            self.publish_uplinks();
-        }
-        if !named.exit {
-            self.put_exit(None);
-        }
-        for mapping in self.tables.mappings.all() {
-            if !named.mappings.contains(&mapping.config.prefix) {
-                self.remove_mapping(&mapping.config.prefix);
-            }
-        }
-        for binding in self.tables.bindings.all() {
-            if !named.bindings.contains(&binding.config.prefix) {
-                self.tables.bindings.remove(&binding.config.prefix);
-            }
-        }
-        for rloc in self
-            .health
-            .keys()
-            .copied()
-            .filter(|rloc| !named.health.contains(rloc))
-            .collect::<Vec<_>>()
-        {
-            self.health.remove(&rloc);
-            self.tables.nodes.put_mtu(rloc, None);
-            self.renew_users(rloc);
         }
     }
 
