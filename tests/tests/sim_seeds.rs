@@ -21,8 +21,40 @@ fn sim_thousand_seeds() {
         return;
     }
     run_all(
+        sim::run,
+        "WEFT_SIM_SEED",
         number("WEFT_SIM_FIRST").unwrap_or(0),
         number("WEFT_SIM_SEEDS").unwrap_or(1000),
+    );
+}
+
+/// The same stories in sealed networks. A seed of these is replayed by `WEFT_SIM_SEALED_SEED=n`.
+#[test]
+fn sim_thousand_sealed_seeds() {
+    if let Some(seed) = number("WEFT_SIM_SEALED_SEED") {
+        match sim::run_sealed(seed, true) {
+            Ok(summary) => println!("seed {seed}: {summary:?}"),
+            Err(violation) => panic!("seed {seed}:\n{violation}"),
+        }
+        return;
+    }
+    run_all(
+        sim::run_sealed,
+        "WEFT_SIM_SEALED_SEED",
+        number("WEFT_SIM_FIRST").unwrap_or(0),
+        number("WEFT_SIM_SEEDS").unwrap_or(1000),
+    );
+}
+
+/// Hours on two cores.
+#[test]
+#[ignore = "soak: a hundred thousand seeds"]
+fn sim_hundred_thousand_sealed_seeds() {
+    run_all(
+        sim::run_sealed,
+        "WEFT_SIM_SEALED_SEED",
+        number("WEFT_SIM_FIRST").unwrap_or(1000),
+        number("WEFT_SIM_SEEDS").unwrap_or(100_000),
     );
 }
 
@@ -31,12 +63,16 @@ fn sim_thousand_seeds() {
 #[ignore = "soak: a hundred thousand seeds"]
 fn sim_hundred_thousand_seeds() {
     run_all(
+        sim::run,
+        "WEFT_SIM_SEED",
         number("WEFT_SIM_FIRST").unwrap_or(1000),
         number("WEFT_SIM_SEEDS").unwrap_or(100_000),
     );
 }
 
-fn run_all(first: u64, count: u64) {
+type Story = fn(u64, bool) -> Result<sim::Summary, sim::Violation>;
+
+fn run_all(story: Story, variable: &str, first: u64, count: u64) {
     let next = AtomicU64::new(first);
     let (actions, datagrams, lost, delivered) = (
         AtomicU64::new(0),
@@ -54,7 +90,7 @@ fn run_all(first: u64, count: u64) {
                     if seed >= first + count {
                         return;
                     }
-                    match sim::run(seed, false) {
+                    match story(seed, false) {
                         Ok(summary) => {
                             actions.fetch_add(summary.actions, Ordering::Relaxed);
                             datagrams.fetch_add(summary.datagrams, Ordering::Relaxed);
@@ -63,7 +99,7 @@ fn run_all(first: u64, count: u64) {
                         }
                         Err(violation) => {
                             let mut failures = failures.lock().expect("no holder panics");
-                            failures.push(format!("seed {seed}: {violation}\n  replay: WEFT_SIM_SEED={seed} cargo test -p weft-tests --test sim_seeds"));
+                            failures.push(format!("seed {seed}: {violation}\n  replay: {variable}={seed} cargo test -p weft-tests --test sim_seeds"));
                             if failures.len() >= 10 {
                                 return;
                             }

@@ -62,6 +62,8 @@ pub enum Command {
     RememberEpochs(Vec<(EidPrefix, u64, KeyId)>),
     /// Mesh SAs that the packet path kept while control was away.
     AdoptSas(Vec<AdoptedSa>),
+    /// The packet path started anew: every mesh SA is gone. Nodes that there was one with are asked for another.
+    SasLost,
     /// The packet path has no mesh SA with `node` to send under, for a packet to `eid`.
     SaMissing {
         /// With whom.

@@ -5,7 +5,12 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
 use lisp::wire::MapReply;
 use lisp::{Eid, Nonce};
 
-use crate::{Config, Event, LookupAnswer, LookupError, compose, deadlines::Deadlines, outbox::Outbox, request};
+use crate::{
+    Event, LookupAnswer, LookupError, compose,
+    deadlines::Deadlines,
+    request::{self, Ground},
+    sealed::Offered,
+};
 
 #[derive(Debug)]
 struct Lookup {
@@ -14,6 +19,8 @@ struct Lookup {
     resolver: Option<SocketAddr>,
     tries: u32,
     sent: Instant,
+    /// In a sealed network: what was offered. Only a signed answer is shown.
+    offered: Option<Offered>,
 }
 
 /// Look-ups under way.
@@ -33,15 +40,9 @@ impl Lookups {
         self.by_nonce.contains_key(&nonce)
     }
 
-    pub(crate) fn start(
-        &mut self,
-        now: Instant,
-        config: &Config,
-        id: u64,
-        eid: Eid,
-        resolver: Option<SocketAddr>,
-        out: &mut Outbox,
-    ) {
+    pub(crate) fn start(&mut self, ground: &mut Ground<'_>, id: u64, eid: Eid, resolver: Option<SocketAddr>) {
+        let (now, config) = (ground.now, ground.config);
+        let out = &mut *ground.out;
         let refused = if self.by_nonce.len() >= config.limits.lookups {
             Some(LookupError::Busy)
         } else if config.locators.is_empty() {
@@ -65,21 +66,34 @@ impl Lookups {
                 resolver,
                 tries: 0,
                 sent: now,
+                offered: None,
             },
         );
         self.due.set(nonce, now);
-        self.tick(now, config, out);
+        self.tick(ground);
     }
 
-    pub(crate) fn answer(&mut self, now: Instant, from: SocketAddr, reply: &MapReply, out: &mut Outbox) {
+    pub(crate) fn answer(&mut self, ground: &mut Ground<'_>, from: SocketAddr, reply: &MapReply, bytes: &[u8]) {
+        let now = ground.now;
         let Some(lookup) = self.by_nonce.get(&reply.nonce) else {
             return;
         };
-        let mappings: Vec<_> = reply
-            .records
-            .iter()
-            .filter_map(|record| record.to_mapping().ok())
-            .collect();
+        let is_negative = reply.records.iter().all(|record| record.locators.is_empty());
+        let mappings: Vec<_> = match &lookup.offered {
+            Some(offered) if !is_negative => {
+                let (config, database, eid) = (ground.config, ground.database, lookup.eid);
+                let believed = ground
+                    .sealed
+                    .answer(now, config, database, &eid, offered, reply, bytes, ground.out);
+                let Ok(accepted) = believed else { return };
+                vec![accepted.mapping]
+            }
+            _ => {
+                let records = reply.records.iter();
+                records.filter_map(|record| record.to_mapping().ok()).collect()
+            }
+        };
+        let out = &mut *ground.out;
         if !mappings.iter().any(|mapping| mapping.prefix.contains(&lookup.eid)) {
             out.counters.map_reply_wrong_eid = out.counters.map_reply_wrong_eid.saturating_add(1);
             return;
@@ -99,11 +113,13 @@ impl Lookups {
         self.due.remove(&reply.nonce);
     }
 
-    pub(crate) fn tick(&mut self, now: Instant, config: &Config, out: &mut Outbox) {
+    pub(crate) fn tick(&mut self, ground: &mut Ground<'_>) {
+        let (now, config) = (ground.now, ground.config);
         while let Some(nonce) = self.due.pop(now) {
             let Some(lookup) = self.by_nonce.get_mut(&nonce) else {
                 continue;
             };
+            let out = &mut *ground.out;
             if lookup.tries >= config.timers.lookup_tries {
                 let result = Err(LookupError::Timeout { tries: lookup.tries });
                 out.counters.lookup_failed = out.counters.lookup_failed.saturating_add(1);
@@ -115,8 +131,21 @@ impl Lookups {
             let resolver = lookup
                 .resolver
                 .or_else(|| request::resolver(config, turn).map(|peer| peer.address));
-            if let Some(resolver) = resolver {
-                let request = compose::map_request(config, nonce, None, lookup.eid, false);
+            let request = if config.is_sealed(lookup.eid.instance_id) {
+                if lookup.offered.is_none() {
+                    let (database, eid) = (ground.database, lookup.eid);
+                    let how = (false, false);
+                    let offered = ground
+                        .sealed
+                        .offer(now, config, database, eid, None, nonce, how, ground.out);
+                    lookup.offered = offered.ok();
+                }
+                lookup.offered.as_ref().map(|offered| offered.bytes.clone())
+            } else {
+                Some(compose::map_request(config, nonce, None, lookup.eid, false))
+            };
+            let out = &mut *ground.out;
+            if let (Some(resolver), Some(request)) = (resolver, request) {
                 out.send(
                     None,
                     resolver,

@@ -100,7 +100,7 @@ impl Xtr {
                 }
             }
             Command::Lookup { id, eid, resolver } => {
-                self.lookups.start(now, &self.config, id, eid, resolver, &mut self.out);
+                self.with_lookups(now, |lookups, ground| lookups.start(ground, id, eid, resolver));
             }
             Command::Clock(unix) => {
                 self.sealed.tell_time(now, unix);
@@ -112,6 +112,11 @@ impl Xtr {
                 }
             }
             Command::AdoptSas(adopted) => self.sealed.adopt(now, &self.config, &adopted),
+            Command::SasLost => {
+                for (node, eid) in self.sealed.lost() {
+                    self.exchange(now, node, eid, None);
+                }
+            }
             Command::SaMissing { node, eid, source } => {
                 self.out.count(|counters| &mut counters.sa_missed);
                 self.exchange(now, node, Some(eid), source);
@@ -143,7 +148,7 @@ impl Xtr {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.register(now, &[], false, true);
         self.with_requests(now, Requests::tick);
-        self.lookups.tick(now, &self.config, &mut self.out);
+        self.with_lookups(now, Lookups::tick);
         self.smrs.tick(now, &self.config, &mut self.out);
         self.replace_associations(now);
         self.probes.tick(now, &self.config, &self.sealed, &mut self.out);
@@ -290,6 +295,17 @@ impl Xtr {
         self.with_requests(now, |requests, ground| requests.ask(ground, eid, source, reason, None));
     }
 
+    fn with_lookups(&mut self, now: Instant, work: impl FnOnce(&mut Lookups, &mut Ground<'_>)) {
+        let mut ground = Ground {
+            now,
+            config: &self.config,
+            database: &self.database,
+            sealed: &mut self.sealed,
+            out: &mut self.out,
+        };
+        work(&mut self.lookups, &mut ground);
+    }
+
     /// Lets the Map-Requests under way do something that needs the rest of the machine.
     pub(crate) fn with_requests(&mut self, now: Instant, work: impl FnOnce(&mut Requests, &mut Ground<'_>)) {
         let mut ground = Ground {
@@ -390,7 +406,7 @@ impl Xtr {
             return;
         }
         if self.lookups.is_outstanding(reply.nonce) {
-            self.lookups.answer(now, from, reply, &mut self.out);
+            self.with_lookups(now, |lookups, ground| lookups.answer(ground, from, reply, bytes));
             return;
         }
         let Some(asked) = self.requests.asked(reply.nonce) else {

@@ -6,10 +6,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lisp::{CONTROL_PORT, DATA_PORT, Eid, EidPrefix, InstanceId, Mapping, Nonce, Rloc};
+use lisp::{
+    CONTROL_PORT, DATA_PORT, Eid, EidPrefix, InstanceId, Mapping, Nonce, Rloc,
+    mesh::{Binding, KeyId},
+};
 use xtr::{Command, Config, DatabaseMapping, Event, LookupAnswer, LookupError, Xtr};
 
-use super::{Datagram, NodeId};
+use super::{
+    Datagram, NodeId,
+    sealed::{Content, Sealed},
+};
+
+/// Seconds since the Unix epoch at the virtual start.
+pub const UNIX_AT_START: u64 = 1_800_000_000;
 
 /// A node.
 #[derive(Debug)]
@@ -24,8 +33,20 @@ pub struct Node {
     pub stored_nonce: Nonce,
     /// The prefixes that it serves; survives a kill.
     pub intent: BTreeSet<EidPrefix>,
-    /// The dataplane's mappings, as the events told.
-    pub table: BTreeMap<EidPrefix, (Mapping, Instant)>,
+    /// In a sealed world: that it speaks for them; survives a kill.
+    pub bindings: BTreeMap<EidPrefix, Binding>,
+    /// Highest epochs seen; on disk, survives a kill.
+    pub epochs: BTreeMap<EidPrefix, (u64, KeyId)>,
+    /// In a sealed world: its SAs.
+    pub sealed: Sealed,
+    /// How far its clock is wrong, in seconds.
+    pub clock_error: i64,
+    /// Virtual start.
+    pub start: Instant,
+    /// The dataplane's mappings, as the events told, and who speaks for them.
+    pub table: BTreeMap<EidPrefix, (Mapping, Instant, Option<KeyId>)>,
+    /// Sealed packets that the events asked for.
+    pub sealed_sends: Vec<(KeyId, Option<Rloc>, Content)>,
     /// Locators that the events called down.
     pub down: BTreeSet<Rloc>,
     /// What its guests send to.
@@ -91,18 +112,26 @@ pub enum Outbound {
     Negative,
     /// A mapping, and no locator that may be used.
     NoLocator,
+    /// A mapping, and no SA to send under: the machine is asked.
+    NoSa,
 }
 
 impl Node {
     /// Starts, or starts anew after a kill: only what is on disk is known.
-    pub fn new(id: NodeId, config: Config, seed: [u8; 32], stored_nonce: Nonce) -> Self {
+    pub fn new(now: Instant, id: NodeId, config: Config, seed: [u8; 32], stored_nonce: Nonce) -> Self {
         let machine = Xtr::new(config.clone(), seed, stored_nonce);
-        Self {
+        let mut node = Self {
             id,
             machine,
             config,
             stored_nonce,
             intent: BTreeSet::new(),
+            bindings: BTreeMap::new(),
+            epochs: BTreeMap::new(),
+            sealed: Sealed::default(),
+            clock_error: 0,
+            start: now,
+            sealed_sends: Vec::new(),
             table: BTreeMap::new(),
             down: BTreeSet::new(),
             wants: Vec::new(),
@@ -111,7 +140,21 @@ impl Node {
             lookups: BTreeMap::new(),
             last_nonce: None,
             moved: 0,
-        }
+        };
+        node.tell_time(now);
+        node
+    }
+
+    /// Tells the machine what its clock says.
+    pub fn tell_time(&mut self, now: Instant) {
+        let unix = UNIX_AT_START.saturating_add((now - self.start).as_secs());
+        let unix = unix.saturating_add_signed(self.clock_error);
+        self.machine.handle_command(now, Command::Clock(unix));
+    }
+
+    /// Whether `eid` is in a sealed network.
+    pub fn is_sealed(&self, eid: &Eid) -> bool {
+        self.config.mesh.networks.contains_key(&eid.instance_id)
     }
 
     /// `kill -9` and a new start.
@@ -122,12 +165,21 @@ impl Node {
         self.sent_to.clear();
         self.missed.clear();
         self.lookups.clear();
+        self.sealed.clear();
+        self.sealed_sends.clear();
+        self.tell_time(now);
+        let epochs = self.epochs.iter().map(|(prefix, (epoch, node))| (*prefix, *epoch, *node));
+        self.machine.handle_command(now, Command::RememberEpochs(epochs.collect()));
         self.tell_intent(now);
     }
 
     /// Tells the machine what it serves.
     pub fn tell_intent(&mut self, now: Instant) {
-        let list = self.intent.iter().copied().map(DatabaseMapping::new).collect();
+        let list = self.intent.iter().map(|prefix| DatabaseMapping {
+            binding: self.bindings.get(prefix).copied(),
+            ..DatabaseMapping::new(*prefix)
+        });
+        let list = list.collect();
         self.machine.handle_command(now, Command::SetDatabase(list));
     }
 
@@ -154,9 +206,9 @@ impl Node {
         let found = self
             .table
             .iter()
-            .filter(|(prefix, (_, expires))| prefix.contains(&eid) && *expires >= now)
+            .filter(|(prefix, (_, expires, _))| prefix.contains(&eid) && *expires >= now)
             .max_by_key(|(prefix, _)| prefix.length());
-        let Some((_, (mapping, _))) = found else {
+        let Some((_, (mapping, _, holder))) = found else {
             self.missed.insert(eid);
             return Outbound::Missed;
         };
@@ -172,13 +224,79 @@ impl Node {
         let Some((locator, source)) = chosen else {
             return Outbound::NoLocator;
         };
-        let rloc = locator.rloc;
+        let (rloc, holder) = (locator.rloc, *holder);
+        let data = Data { eid, sender: self.id };
+        let payload = if self.is_sealed(&eid) {
+            let own = self.intent.iter().find(|prefix| prefix.instance_id() == eid.instance_id);
+            let (Some(holder), Some(own)) = (holder, own) else {
+                return Outbound::NoLocator;
+            };
+            let source = own.first_eid();
+            let Some(payload) = self.sealed.seal(now, holder, &Content::Data { source, data }) else {
+                let missing = Command::SaMissing {
+                    node: holder,
+                    eid,
+                    source: Some(source),
+                };
+                self.machine.handle_command(now, missing);
+                return Outbound::NoSa;
+            };
+            payload
+        } else {
+            data.encode()
+        };
         self.sent_to.insert(rloc);
         Outbound::Sent(Datagram {
             from: SocketAddr::new(source, DATA_PORT),
             to: rloc.data_address(),
-            payload: Data { eid, sender: self.id }.encode(),
+            payload,
         })
+    }
+
+    /// Seals what the machine asked for, for wherever it should go.
+    pub fn take_sealed_sends(&mut self, now: Instant) -> Vec<Datagram> {
+        let mut datagrams = Vec::new();
+        for (node, rloc, content) in std::mem::take(&mut self.sealed_sends) {
+            let Some(rloc) = rloc.or_else(|| self.locator_of(&node)) else { continue };
+            let Some(source) = self.address_towards(rloc.address) else { continue };
+            if let Some(payload) = self.sealed.seal(now, node, &content) {
+                datagrams.push(Datagram {
+                    from: SocketAddr::new(source, DATA_PORT),
+                    to: rloc.data_address(),
+                    payload,
+                });
+            }
+        }
+        datagrams
+    }
+
+    fn locator_of(&self, node: &KeyId) -> Option<Rloc> {
+        let of_node = self.table.values().filter(|(_, _, holder)| *holder == Some(*node));
+        let locators = of_node.flat_map(|(mapping, _, _)| &mapping.locators).map(|locator| locator.rloc);
+        locators.into_iter().find(|rloc| self.address_towards(rloc.address).is_some())
+    }
+
+    /// A sealed packet came. The guest's packet, when it was one.
+    pub fn open(&mut self, now: Instant, from: SocketAddr, payload: &[u8]) -> Option<Data> {
+        let opened = self.sealed.open(now, payload)?;
+        let node = opened.node;
+        if let Some(index) = opened.first {
+            self.machine.handle_command(now, Command::SaConfirmed(index));
+        }
+        match opened.content {
+            Content::Data { data, .. } => return Some(data),
+            Content::Message(payload) => {
+                self.machine.handle_command(now, Command::SealedMessage { node, payload });
+            }
+            Content::Probe(nonce) => {
+                let back = Rloc::new(from.ip());
+                self.sealed_sends.push((node, Some(back), Content::Answer(nonce)));
+            }
+            Content::Answer(nonce) => {
+                self.machine.handle_command(now, Command::SealedProbeAnswered(Nonce(nonce)));
+            }
+        }
+        None
     }
 
     /// Tells the machine what the dataplane did in the last second.
@@ -190,6 +308,10 @@ impl Node {
         for eid in std::mem::take(&mut self.missed) {
             self.machine.handle_command(now, Command::Resolve { eid, source: None });
         }
+        let used = self.sealed.used();
+        if !used.is_empty() {
+            self.machine.handle_command(now, Command::SasUsed(used));
+        }
     }
 
     /// Takes in what the machine says; what is to be sent is returned. Events first, as the machine asks for.
@@ -198,9 +320,13 @@ impl Node {
         while let Some(event) = self.machine.poll_event() {
             match event {
                 Event::NonceAdvanced(nonce) => self.stored_nonce = nonce,
-                Event::MappingInstalled { mapping, expires } => {
+                Event::MappingInstalled {
+                    mapping,
+                    expires,
+                    node,
+                } => {
                     debug_assert!(expires >= now && expires <= now + Duration::from_secs(86_400));
-                    self.table.insert(mapping.prefix, (mapping.clone(), expires));
+                    self.table.insert(mapping.prefix, (mapping.clone(), expires, node));
                     installed.push(mapping);
                 }
                 Event::MappingRemoved(prefix) => {
@@ -215,6 +341,18 @@ impl Node {
                 }
                 Event::LookupDone { id, result } => {
                     self.lookups.insert(id, result);
+                }
+                Event::SaEstablished(parameters) => self.sealed.put(now, parameters),
+                Event::BindingInstalled { prefix, node } => self.sealed.bind(prefix, node),
+                Event::BindingRemoved(prefix) => self.sealed.unbind(&prefix),
+                Event::EpochSeen { prefix, epoch, node } => {
+                    self.epochs.insert(prefix, (epoch, node));
+                }
+                Event::SealedProbe { node, rloc, nonce } => {
+                    self.sealed_sends.push((node, Some(rloc), Content::Probe(nonce.0)));
+                }
+                Event::SealedSend { node, payload } => {
+                    self.sealed_sends.push((node, None, Content::Message(payload)));
                 }
                 Event::Moved { .. } => self.moved += 1,
                 Event::ResolveFailed { .. } | Event::Registration { .. } => {}

@@ -8,9 +8,9 @@ use std::{
 };
 
 use lisp::wire::AuthAlgorithm;
-use lisp::{CONTROL_PORT, EidPrefix};
+use lisp::{CONTROL_PORT, EidPrefix, InstanceId};
 use mapserver::{
-    MapServer, MapServerConfig, NonceKey, Registration, RegistrationKey, Secret, Site, SiteKey, SitePrefix, WallMillis,
+    MapServer, MapServerConfig, NonceKey, Registration, RegistrationKey, SealedInstance, Secret, Site, SiteKey, SitePrefix, WallMillis,
     store::{Changes, MemoryStore, Snapshot, Store, StoreError, Table, Upsert},
 };
 
@@ -55,7 +55,14 @@ struct DiskStore {
 
 impl Server {
     /// A Map-Server whose one site may register everything inside `space`.
-    pub fn new(now: Instant, seed: [u8; 32], space: &[EidPrefix], secret: &[u8]) -> Self {
+    /// With `sealed`, registrations in those Instance-IDs carry bindings.
+    pub fn new(
+        now: Instant,
+        seed: [u8; 32],
+        space: &[EidPrefix],
+        secret: &[u8],
+        sealed: BTreeMap<InstanceId, SealedInstance>,
+    ) -> Self {
         let prefixes = space
             .iter()
             .map(|prefix| SitePrefix {
@@ -78,6 +85,7 @@ impl Server {
         let config = MapServerConfig {
             sites: vec![site],
             addresses: vec![SERVER_V4, SERVER_V6],
+            sealed,
             ..MapServerConfig::default()
         };
         let disk = Arc::default();

@@ -37,9 +37,22 @@ pub struct Summary {
 
 /// Runs the story of `seed`.
 pub fn run(seed: u64, tracing: bool) -> Result<Summary, Violation> {
-    let (mut world, prefixes) = build(seed);
+    tell(seed, tracing, false)
+}
+
+/// Runs the story of `seed` in sealed networks: the same troubles, clocks that are set wrong beside them, and the rules that
+/// no guest's packet travels in clear and none is taken from a source that is not bound to its sender.
+pub fn run_sealed(seed: u64, tracing: bool) -> Result<Summary, Violation> {
+    tell(seed, tracing, true)
+}
+
+fn tell(seed: u64, tracing: bool, sealed: bool) -> Result<Summary, Violation> {
+    let (mut world, prefixes) = build(seed, sealed);
     world.tracing = tracing;
     world.traffic = true;
+    if sealed {
+        give_nodes_eids(&mut world)?;
+    }
     for prefix in &prefixes {
         let owner = a_home(&mut world, prefix);
         world.give(*prefix, Some(owner))?;
@@ -50,6 +63,9 @@ pub fn run(seed: u64, tracing: bool) -> Result<Summary, Violation> {
     world.heal();
     world.network.weather = Weather::FAIR;
     world.traffic = false;
+    for id in 0..world.nodes.len() {
+        world.set_clock(id, 0);
+    }
     // The attacker stays.
     world.pass(QUIET)?;
     check_registrations(&mut world)?;
@@ -78,7 +94,7 @@ fn instance(number: u32) -> InstanceId {
 }
 
 /// Two tenants with the very same addresses, hosts and blocks of both families.
-fn build(seed: u64) -> (World, Vec<EidPrefix>) {
+fn build(seed: u64, sealed: bool) -> (World, Vec<EidPrefix>) {
     let parse = |text: String| text.parse::<EidPrefix>().expect("a literal prefix");
     let space: Vec<EidPrefix> = [1, 2]
         .iter()
@@ -91,8 +107,11 @@ fn build(seed: u64) -> (World, Vec<EidPrefix>) {
         1 => Underlay::V4,
         _ => Underlay::V6,
     };
-    let mut world = World::new(seed, size, underlay, &space);
-    if seed % 4 == 3 {
+    let mut world = match sealed {
+        true => World::sealed(seed, size, underlay, &space),
+        false => World::new(seed, size, underlay, &space),
+    };
+    if seed % 4 == 3 && !sealed {
         world.ask_for_proxy_replies();
     }
     let mut prefixes = Vec::new();
@@ -117,6 +136,17 @@ fn build(seed: u64) -> (World, Vec<EidPrefix>) {
         }
     }
     (world, prefixes)
+}
+
+/// In a sealed network a node needs an EID of its own to ask with, whatever its guests do.
+fn give_nodes_eids(world: &mut World) -> Result<(), Violation> {
+    for id in 0..world.nodes.len() {
+        for instance in 1..=2 {
+            let eid = format!("[{instance}]fd00:ffff::{id:x}/128");
+            world.give(eid.parse().expect("a literal prefix"), Some(id))?;
+        }
+    }
+    Ok(())
 }
 
 /// A node that may serve `prefix`. Tenant 1 lives on even nodes, tenant 2 on odd ones: whoever mixes the two up leads
@@ -160,6 +190,11 @@ fn trouble(world: &mut World, prefixes: &[EidPrefix]) -> Result<u64, Violation> 
                 world.partition(&away);
             }
             88..96 => world.heal(),
+            96..98 if world.is_sealed() => {
+                let id = world.rng.random_range(0..world.nodes.len());
+                let error = world.rng.random_range(-300_000..300_000);
+                world.set_clock(id, error);
+            }
             _ => world.network.weather = weather(world),
         }
     }
@@ -298,11 +333,9 @@ fn check_bounds(world: &mut World, prefixes: &[EidPrefix]) -> Result<(), Violati
     for id in 0..world.nodes.len() {
         let status = world.nodes[id].machine.status(world.now);
         let known = status.map_cache.len();
-        if known > prefixes.len() {
-            world.break_rule(format!(
-                "node {id} caches {known} mappings of {} prefixes",
-                prefixes.len()
-            ));
+        let all = prefixes.len().max(world.model.owners().count());
+        if known > all {
+            world.break_rule(format!("node {id} caches {known} mappings of {all} prefixes"));
         }
         let rlocs: usize = world.nodes.iter().map(|node| node.addresses().count()).sum();
         if status.locators.len() > rlocs {

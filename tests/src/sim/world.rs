@@ -5,20 +5,25 @@ use std::{
     collections::{BTreeMap, BinaryHeap, VecDeque},
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use lisp::mesh::{Binding, Membership, Signer, SoftwareKey};
 use lisp::wire::AuthAlgorithm;
-use lisp::{CONTROL_PORT, DATA_PORT, Eid, EidPrefix, Locator, Mapping, Nonce, Rloc, SiteId, XtrId};
+use lisp::{CONTROL_PORT, DATA_PORT, Eid, EidPrefix, InstanceId, Locator, Mapping, Nonce, Rloc, SiteId, XtrId};
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
-use xtr::{Command, Config, Limits, MapServerPeer, Secret, Timers};
+use mapserver::SealedInstance;
+use xtr::{Command, Config, Identity, Limits, MapServerPeer, SealedMesh, SealedNetwork, Secret, Timers};
 
 use super::{
     Attacker, Datagram, Model, Network, Node, NodeId, Weather,
-    node::{Data, Outbound},
+    node::{Data, Outbound, UNIX_AT_START},
     server::Server,
 };
 
+/// When bindings and memberships of a sealed world end.
+const BOUND_UNTIL: u64 = UNIX_AT_START + 86_400;
 const SECRET: &[u8] = b"the secret of the simulated site";
 /// The Map-Server's addresses.
 pub const SERVER_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
@@ -98,6 +103,8 @@ pub struct World {
     pub server_dead: bool,
     /// Somebody with bad intentions, while there is one.
     pub attacker: Option<Attacker>,
+    /// In a sealed world: the authority's key, and the last epoch that it gave.
+    authority: Option<(SoftwareKey, u64)>,
     trace: VecDeque<String>,
     by_address: BTreeMap<IpAddr, NodeId>,
     alarms: BinaryHeap<Reverse<(Instant, NodeId)>>,
@@ -108,16 +115,32 @@ pub struct World {
 
 impl World {
     /// A Map-Server that accepts `space` and `count` xTRs that serve nothing yet.
-    #[allow(clippy::disallowed_methods, reason = "virtual time needs some instant to start from")]
     pub fn new(seed: u64, count: usize, underlay: Underlay, space: &[EidPrefix]) -> Self {
+        Self::build(seed, count, underlay, space, false)
+    }
+
+    /// The same, and every network of `space` is sealed.
+    pub fn sealed(seed: u64, count: usize, underlay: Underlay, space: &[EidPrefix]) -> Self {
+        Self::build(seed, count, underlay, space, true)
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "virtual time needs some instant to start from")]
+    fn build(seed: u64, count: usize, underlay: Underlay, space: &[EidPrefix], sealed: bool) -> Self {
         let now = Instant::now();
         let mut rng = StdRng::seed_from_u64(seed);
         let mut server_seed = [0; 32];
         rng.fill_bytes(&mut server_seed);
+        let authority = sealed.then(|| SoftwareKey::from_bytes(&[99; 32]).expect("a key"));
+        let instances: Vec<_> = space.iter().map(EidPrefix::instance_id).filter(|_| sealed).collect();
+        let instance = SealedInstance {
+            authority: authority.as_ref().map(SoftwareKey::public_key),
+        };
+        let sealed_instances = instances.iter().map(|id| (*id, instance)).collect();
         let mut world = Self {
             now,
             start: now,
-            server: Server::new(now, server_seed, space, SECRET),
+            server: Server::new(now, server_seed, space, SECRET, sealed_instances),
+            authority: authority.map(|key| (key, 0)),
             rng,
             network: Network::new(Weather::FAIR),
             nodes: Vec::new(),
@@ -135,10 +158,13 @@ impl World {
             violation: None,
         };
         for id in 0..count {
-            let config = node_config(id, underlay);
+            let mut config = node_config(id, underlay);
+            if let Some((authority, _)) = &world.authority {
+                config.mesh = sealed_mesh(id, authority, &instances);
+            }
             let mut seed = [0; 32];
             world.rng.fill_bytes(&mut seed);
-            let node = Node::new(id, config, seed, Nonce(1));
+            let node = Node::new(now, id, config, seed, Nonce(UNIX_AT_START * 1_000_000_000));
             for address in node.addresses() {
                 world.by_address.insert(address, id);
             }
@@ -160,6 +186,11 @@ impl World {
             }
             self.settle(id);
         }
+    }
+
+    /// Whether its networks are sealed.
+    pub fn is_sealed(&self) -> bool {
+        self.authority.is_some()
     }
 
     /// Virtual time since the start.
@@ -186,6 +217,7 @@ impl World {
         }
         self.note(|| format!("operator: {prefix} goes from {old:?} to {owner:?}"));
         self.model.give(prefix, owner);
+        let binding = self.bind(prefix, owner);
         let mut told: Vec<NodeId> = old.into_iter().chain(owner).collect();
         if self.rng.random_bool(0.5) {
             told.reverse();
@@ -195,7 +227,9 @@ impl World {
             if let Some(node) = self.nodes.get_mut(id) {
                 if Some(id) == owner {
                     node.intent.insert(prefix);
+                    node.bindings.extend(binding.map(|binding| (prefix, binding)));
                 } else {
+                    // A former host keeps the statement that it once had: it must be of no use.
                     node.intent.remove(&prefix);
                 }
                 node.tell_intent(now);
@@ -203,6 +237,26 @@ impl World {
             self.settle(id);
         }
         self.checked(())
+    }
+
+    /// The authority's word that `owner` speaks for `prefix` from now on.
+    fn bind(&mut self, prefix: EidPrefix, owner: Option<NodeId>) -> Option<Binding> {
+        let node = owner.and_then(|owner| self.nodes.get(owner))?;
+        let node = node.config.mesh.identity.as_ref()?.public_key();
+        let (authority, epoch) = self.authority.as_mut()?;
+        *epoch += 1;
+        Some(Binding::by_authority(prefix, authority, node, *epoch, BOUND_UNTIL))
+    }
+
+    /// The clock of one node is set wrong, or right again.
+    pub fn set_clock(&mut self, id: NodeId, error: i64) {
+        self.note(|| format!("the clock of node {id} is set {error} s off"));
+        let now = self.now;
+        if let Some(node) = self.nodes.get_mut(id) {
+            node.clock_error = error;
+            node.tell_time(now);
+        }
+        self.settle(id);
     }
 
     /// `kill -9` and restart of one xTR.
@@ -332,7 +386,7 @@ impl World {
                     Outbound::Sent(datagram) => self.network.send(now, &mut self.rng, datagram),
                     Outbound::Local => *self.deliveries.delivered.entry((id, eid)).or_default() += 1,
                     Outbound::Negative => *self.deliveries.negative.entry((id, eid)).or_default() += 1,
-                    Outbound::Missed | Outbound::NoLocator => self.deliveries.unsent += 1,
+                    Outbound::Missed | Outbound::NoLocator | Outbound::NoSa => self.deliveries.unsent += 1,
                 }
             }
             node.report(now);
@@ -353,6 +407,9 @@ impl World {
     }
 
     fn deliver(&mut self, datagram: &Datagram) {
+        if self.authority.is_some() && datagram.to.port() == DATA_PORT && Data::decode(&datagram.payload).is_some() {
+            self.break_rule(format!("a guest's packet travels in clear: {datagram:?}"));
+        }
         if let Some(attacker) = &mut self.attacker {
             attacker.hear(&mut self.rng, datagram);
         }
@@ -372,7 +429,14 @@ impl World {
         match datagram.to.port() {
             CONTROL_PORT => node.machine.handle_datagram(now, datagram.from, to, &datagram.payload),
             DATA_PORT => {
-                let Some(data) = Data::decode(&datagram.payload) else {
+                let sealed = self.authority.is_some();
+                let data = if sealed {
+                    node.open(now, datagram.from, &datagram.payload)
+                } else {
+                    Data::decode(&datagram.payload)
+                };
+                let Some(data) = data else {
+                    self.settle(id);
                     return;
                 };
                 if node.serves(&data.eid) {
@@ -393,7 +457,8 @@ impl World {
     fn settle(&mut self, id: NodeId) {
         let now = self.now;
         let Some(node) = self.nodes.get_mut(id) else { return };
-        let (datagrams, installed) = node.drain(now);
+        let (mut datagrams, installed) = node.drain(now);
+        datagrams.extend(node.take_sealed_sends(now));
         let alarm = node.machine.poll_timeout().map(|(at, _)| at);
         let mut last_nonce = node.last_nonce;
         let stored = node.stored_nonce;
@@ -520,6 +585,28 @@ fn node_config(id: NodeId, underlay: Underlay) -> Config {
             .collect(),
         timers: Timers::default(),
         limits: Limits::default(),
+        mesh: SealedMesh::default(),
+    }
+}
+
+/// Node `id` in a sealed world: a key of its own, and the authority's word that it may join.
+fn sealed_mesh(id: NodeId, authority: &SoftwareKey, instances: &[InstanceId]) -> SealedMesh {
+    let mut bytes = [7; 32];
+    bytes[24..].copy_from_slice(&(id as u64 + 1).to_be_bytes());
+    let key = SoftwareKey::from_bytes(&bytes).expect("a key");
+    let network = |instance: &InstanceId| {
+        let membership = Membership::sign(*instance, key.public_key(), BOUND_UNTIL, authority);
+        let network = SealedNetwork {
+            authority: Some(authority.public_key()),
+            permit: Some(membership.permit),
+            ..SealedNetwork::default()
+        };
+        (*instance, network)
+    };
+    SealedMesh {
+        networks: instances.iter().map(network).collect(),
+        identity: Some(Identity::new(Arc::new(key))),
+        ..SealedMesh::default()
     }
 }
 

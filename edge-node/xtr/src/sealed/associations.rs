@@ -200,6 +200,17 @@ impl Associations {
         (replace, gone)
     }
 
+    /// Forgets all of them. One EID of each node that there was a confirmed one with.
+    pub(crate) fn lost(&mut self) -> Vec<(KeyId, Option<Eid>)> {
+        let mut nodes: BTreeMap<KeyId, Option<Eid>> = BTreeMap::new();
+        for association in self.by_index.values().filter(|association| association.confirmed) {
+            let eid = nodes.entry(association.node).or_default();
+            *eid = eid.or(association.eid);
+        }
+        *self = Self::default();
+        nodes.into_iter().collect()
+    }
+
     pub(crate) fn status(&self, now: Instant) -> Vec<SaStatus> {
         self.by_index
             .iter()

@@ -83,6 +83,12 @@ impl Sealed {
         }
     }
 
+    /// Every SA is gone. With whom there was one, and an EID to ask for.
+    pub(crate) fn lost(&mut self) -> Vec<(KeyId, Option<Eid>)> {
+        self.returns.clear();
+        self.associations.lost()
+    }
+
     pub(crate) fn next(&self) -> Option<Instant> {
         [
             self.bindings.next(),
@@ -436,7 +442,7 @@ impl Sealed {
                         // Not acknowledged: it comes again.
                         Err(Refusal::OverBudget) => return heard,
                         Err(reason) => {
-                            self.refused(now, binding.prefix.first_eid(), "announced", Some(node), reason, out)
+                            self.refused(now, binding.prefix.first_eid(), "announced", Some(node), reason, out);
                         }
                     }
                 }
