@@ -1,12 +1,12 @@
 //! `kill -9` of every process of the product, one after the other: what must go on, goes on. Needs root.
 
 use std::{
-    net::{Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
 use weft_tests::net::{
-    Fabric, Heartbeat, LabError, Result, SiteKind, Tap, Transport, counter, dissect, files, holds_for, scenario,
+    Fabric, Heartbeat, Lab, LabError, Result, SiteKind, Tap, Transport, counter, dissect, files, holds_for, scenario,
     udp_from, until,
 };
 
@@ -159,6 +159,45 @@ fn killing_both_processes_of_a_node_is_survived() {
             fabric.guest(1).reaches("fd07::2")
         })
     });
+}
+
+/// What the packet path holds is tied to an interface that is no more, and has the name and the addresses of one that is.
+#[test]
+fn an_uplink_made_anew_while_control_is_dead_is_used() {
+    scenario(|lab| {
+        let mut fabric = Fabric::new(lab, &[SiteKind::Dual, SiteKind::Dual])?;
+        fabric.until_connected(1, 2)?;
+        fabric.node(1).kill();
+        remake_uplink(lab, &fabric)?;
+        fabric.node(1).up(&[])?;
+        fabric.until_connected(1, 2)?;
+        fabric.until_connected(2, 1)?;
+        holds_for("it is stable", Duration::from_secs(1), || {
+            fabric.guest(1).reaches("fd07::2")
+        })
+    });
+}
+
+/// Takes the uplink of site 1 away and makes it anew, as it was.
+fn remake_uplink(lab: &Lab, fabric: &Fabric<'_>) -> Result<()> {
+    let (site, router) = (&fabric.sites[0], fabric.underlay.router());
+    let (Some(v4), Some(v6)) = (site.ipv4, site.ipv6) else {
+        return Err(LabError::Unexpected("a site of both families".into()));
+    };
+    // The router is the next address of the subnet, as `Underlay::site` has it.
+    let gateway_v4 = Ipv4Addr::from(v4.to_bits() + 1);
+    let gateway_v6 = Ipv6Addr::from(v6.to_bits() + 1);
+    site.namespace.ip("link delete wan0")?;
+    lab.cable((&site.namespace, "wan0"), (router, &site.router_interface))?;
+    site.namespace.sysctl(&["net.ipv6.conf.wan0.accept_ra=0"])?;
+    router.configure(
+        &site.router_interface,
+        &[&format!("{gateway_v4}/30"), &format!("{gateway_v6}/64")],
+    )?;
+    site.namespace
+        .configure("wan0", &[&format!("{v4}/30"), &format!("{v6}/64")])?;
+    site.namespace.default_route(gateway_v4.into())?;
+    site.namespace.default_route(gateway_v6.into())
 }
 
 /// How many replayed Map-Registers the Map-Server has refused.

@@ -70,6 +70,17 @@ pub fn path_mtu(local: IpAddr, remote: IpAddr) -> io::Result<u32> {
     u32::try_from(mtu).map_err(io::Error::other)
 }
 
+/// Index of the interface that packets of a socket of [`open_uplink`] leave by, whatever bears its name now; 0 when the
+/// routes decide. `address` is the RLOC of the socket.
+///
+/// # Errors
+/// It is not a socket of the family of `address`.
+pub fn interface_of(socket: BorrowedFd<'_>, address: IpAddr) -> io::Result<u32> {
+    let (level, name) = unicast_if(address);
+    // In network byte order in both families.
+    sockopt::get(socket, level, name).map(|index| u32::from_be(index.cast_unsigned()))
+}
+
 fn open_receiving(address: IpAddr, interface: Option<u32>) -> io::Result<Socket> {
     let socket = open(address, interface)?;
     let fd = socket.as_fd();
@@ -141,9 +152,31 @@ fn open(address: IpAddr, interface: Option<u32>) -> io::Result<Socket> {
 }
 
 fn leave_by(fd: BorrowedFd<'_>, address: IpAddr, index: u32) -> io::Result<()> {
-    let (level, name) = match address {
+    let (level, name) = unicast_if(address);
+    sockopt::set(fd, level, name, index.to_be().cast_signed())
+}
+
+fn unicast_if(address: IpAddr) -> (libc::c_int, libc::c_int) {
+    match address {
         IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_UNICAST_IF),
         IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_IF),
-    };
-    sockopt::set(fd, level, name, index.to_be().cast_signed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    #[test]
+    fn a_socket_knows_the_interface_that_it_is_tied_to() {
+        let loopback = packet::interface_index("lo").expect("lo");
+        for address in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+            let tied = open(address, Some(loopback)).expect("a socket");
+            assert_eq!(interface_of(tied.as_fd(), address).expect("an index"), loopback);
+            let free = open(address, None).expect("a socket");
+            assert_eq!(interface_of(free.as_fd(), address).expect("an index"), 0);
+        }
+    }
 }
