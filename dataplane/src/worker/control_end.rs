@@ -121,8 +121,12 @@ impl ControlEnd {
         self.watch_room();
     }
 
-    /// Tells an event, or counts it as dropped.
+    /// Tells an event, or counts it as dropped. What is told once only is never dropped while somebody is there; who
+    /// connects later sees it missing in the hello.
     pub(super) fn tell(&mut self, event: Event) {
+        if matches!(event, Event::PortFailed(..) | Event::UplinkFailed(..)) {
+            return self.say(&Up::Event(event), &[]);
+        }
         if self.channel.as_ref().is_some_and(|channel| channel.unsent() < EVENTS) {
             self.say(&Up::Event(event), &[]);
         } else {
@@ -158,5 +162,33 @@ impl ControlEnd {
     pub(super) fn counters(&self, all: &mut Vec<(String, u64)>) {
         all.push(("control.connections".into(), self.connections));
         all.push(("control.events_dropped".into(), self.events_dropped));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{channel, control::PortId};
+
+    #[test]
+    fn a_door_that_failed_is_told_of_however_much_waits() {
+        let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC).expect("an epoll set"));
+        let (ours, mut theirs) = channel::pair::<Up, Down>().expect("a pair");
+        let mut end = ControlEnd::connected(epoll, ours).expect("connected");
+        while end.events_dropped == 0 {
+            end.tell(Event::TrafficSent(Vec::new()));
+        }
+        end.tell(Event::PortFailed(PortId(1), "gone".into()));
+        assert_eq!(end.events_dropped, 1);
+        // Control reads at last, until nothing is left.
+        let mut last = None;
+        loop {
+            match theirs.receive().expect("nobody hung up") {
+                Some((message, _)) => last = Some(message),
+                None if end.channel.as_ref().is_none_or(|channel| channel.unsent() == 0) => break,
+                None => end.flush(),
+            }
+        }
+        assert_eq!(last, Some(Up::Event(Event::PortFailed(PortId(1), "gone".into()))));
     }
 }
