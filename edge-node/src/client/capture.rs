@@ -2,7 +2,8 @@
 
 use std::{
     fs::File,
-    io::{self, IsTerminal as _, Write},
+    io::{self, Write},
+    path::Path,
     process::ExitCode,
 };
 
@@ -16,6 +17,7 @@ use super::{
 use crate::{
     api::CaptureRequest,
     cli::{CaptureArgs, Format},
+    error::{IntentError, Report},
 };
 
 /// `weft capture`.
@@ -38,11 +40,16 @@ async fn captured(arguments: &CaptureArgs) -> Result<ExitCode, ClientError> {
         addresses: arguments.address.clone(),
         snap_length: arguments.snap_length,
     };
+    // Before the node is asked: a capture that has no place to go does not begin.
+    let mut sink = Sink::open(
+        arguments.write.as_deref(),
+        arguments.snap_length,
+        arguments.output.format,
+    )?;
     let mut body = Client::new(&arguments.node)
         .stream("/v1/capture", &request)
         .await?
         .into_body();
-    let mut sink = sink(arguments).map_err(broken)?;
     let deadline = arguments
         .duration
         .map(|duration| tokio::time::Instant::now() + duration);
@@ -76,15 +83,31 @@ fn finish(seen: u64) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn sink(arguments: &CaptureArgs) -> io::Result<Sink> {
-    let pcapng =
-        |sink: Box<dyn Write>| Writer::new(sink, arguments.snap_length).map(|writer| Sink::Pcapng(Box::new(writer)));
-    match &arguments.write {
-        Some(path) if path.as_os_str() != "-" => pcapng(Box::new(io::BufWriter::new(File::create(path)?))),
-        Some(_) => pcapng(Box::new(io::stdout())),
-        None if arguments.output.format == Format::Json => Ok(Sink::Json),
-        None if io::stdout().is_terminal() => Ok(Sink::Lines),
-        None => pcapng(Box::new(io::stdout())),
+impl Sink {
+    /// pcapng into the file `write`, or to standard output for `-`; without it a line a packet, terminal or not.
+    fn open(write: Option<&Path>, snap_length: u32, format: Format) -> Result<Self, ClientError> {
+        let Some(path) = write else {
+            return Ok(match format {
+                Format::Json => Self::Json,
+                _ => Self::Lines,
+            });
+        };
+        let cannot = |error: io::Error| {
+            let help = "name a file in a folder that is there and that you may write to, or `-` for standard output";
+            let name = path.display().to_string();
+            ClientError::Refused(Report::from(IntentError::whole(
+                name,
+                format!("it cannot be written: {error}"),
+                help,
+            )))
+        };
+        let sink: Box<dyn Write> = if path.as_os_str() == "-" {
+            Box::new(io::stdout())
+        } else {
+            Box::new(io::BufWriter::new(File::create(path).map_err(cannot)?))
+        };
+        let writer = Writer::new(sink, snap_length).map_err(cannot)?;
+        Ok(Self::Pcapng(Box::new(writer)))
     }
 }
 
@@ -143,5 +166,33 @@ async fn until(deadline: Option<tokio::time::Instant>) {
     match deadline {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_unless_a_file_is_named() {
+        // The standard output of a test is no terminal.
+        let open = |write, format| Sink::open(write, 65_535, format);
+        assert!(matches!(open(None, Format::Text), Ok(Sink::Lines)));
+        assert!(matches!(open(None, Format::Json), Ok(Sink::Json)));
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("x.pcapng");
+        assert!(matches!(open(Some(&path), Format::Text), Ok(Sink::Pcapng(_))));
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_named() {
+        let path = Path::new("/nonexistent/x.pcapng");
+        let Err(ClientError::Refused(report)) = Sink::open(Some(path), 65_535, Format::Text) else {
+            panic!("it was opened")
+        };
+        let text = report.0[0].to_string();
+        assert!(text.contains("/nonexistent/x.pcapng"), "{text}");
+        assert!(!report.0[0].help.contains("log"), "{}", report.0[0].help);
     }
 }
