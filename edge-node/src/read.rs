@@ -18,6 +18,11 @@ use crate::{
     tree::{Node, Span},
 };
 
+/// Said of lists and maps inside each other.
+const TOO_DEEP: &str = "it is nested too deeply";
+/// Said of everything else that has a limit.
+const TOO_LARGE: &str = "it is too large once aliases are expanded";
+
 /// Largest file that is read.
 const LARGEST: u64 = 16 * 1024 * 1024;
 
@@ -105,6 +110,7 @@ fn broken(source: &Source, error: &serde_saphyr::Error) -> IntentError {
     let message = strip_place(text.lines().next().unwrap_or("it cannot be read"));
     // What the parser's own callers could set is nothing that an operator can.
     let message = message.split(", set ").next().unwrap_or(message);
+    let message = limit(message).unwrap_or(message);
     let help = remedy(message);
     document::located(
         source,
@@ -116,9 +122,21 @@ fn broken(source: &Source, error: &serde_saphyr::Error) -> IntentError {
     )
 }
 
+/// A limit of the parser that was met, in words for those who do not know the parser.
+fn limit(complaint: &str) -> Option<&'static str> {
+    let (_, breach) = complaint.split_once("budget breached")?;
+    Some(if breach.contains("Depth") { TOO_DEEP } else { TOO_LARGE })
+}
+
 /// What to do about the parser's complaint.
 fn remedy(complaint: &str) -> &'static str {
     let says = |word: &str| complaint.contains(word);
+    if complaint == TOO_DEEP {
+        return "no object of Weft nests like this: look for brackets that are opened and not closed";
+    }
+    if complaint == TOO_LARGE {
+        return "split it into several files, and write out what is an alias (`*name`)";
+    }
     if says("duplicate") {
         "a key may stand once in a map: keep one of the two"
     } else if says("tab") {
@@ -265,6 +283,33 @@ mod tests {
         let nothing = tempfile::tempdir().expect("a folder");
         let Report(errors) = documents(&[nothing.path().to_owned()]).expect_err("it is empty");
         assert!(errors[0].message.contains("no *.yaml file"), "{}", errors[0]);
+    }
+
+    #[test]
+    fn limits_are_told_in_words_of_their_own() {
+        let fault = |text: String| {
+            let source = Source {
+                name: "node.yaml".into(),
+                base: PathBuf::new(),
+                text,
+            };
+            let Report(errors) = parse(&[source]).expect_err("beyond a limit");
+            let [error] = <[IntentError; 1]>::try_from(errors).expect("one error");
+            assert!(
+                !error.message.contains('{') && !error.message.contains("budget"),
+                "{error}"
+            );
+            error.message
+        };
+        let deep = fault(format!("a: {}{}", "[".repeat(5000), "]".repeat(5000)));
+        assert!(deep.ends_with(TOO_DEEP), "{deep}");
+        let mut aliases = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+        for level in 1..10 {
+            let inner = vec![format!("*a{}", level - 1); 10].join(", ");
+            aliases += &format!("a{level}: &a{level} [{inner}]\n");
+        }
+        let large = fault(aliases);
+        assert!(large.ends_with(TOO_LARGE), "{large}");
     }
 
     #[test]

@@ -72,13 +72,10 @@ pub fn run(arguments: &DecodeArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let end = match arguments.output {
-        DecodeFormat::Text if totals.packets > 0 || totals.error.is_none() => {
-            out.write_all(text::summary(&totals).as_bytes())
-        }
-        DecodeFormat::Text | DecodeFormat::Json => Ok(()),
-    };
-    if end
+    let (end, beside) = last_words(arguments.output, &totals);
+    eprint!("{beside}");
+    if out
+        .write_all(end.as_bytes())
         .and_then(|()| out.flush())
         .is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe)
     {
@@ -90,6 +87,15 @@ pub fn run(arguments: &DecodeArgs) -> ExitCode {
             eprintln!("weft decode: {name}: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// What is said at the end: on standard output, and beside it, where objects alone go there.
+fn last_words(format: DecodeFormat, totals: &Totals) -> (String, String) {
+    match format {
+        DecodeFormat::Text if totals.packets > 0 || totals.error.is_none() => (text::summary(totals), String::new()),
+        DecodeFormat::Text => (String::new(), String::new()),
+        DecodeFormat::Json => (String::new(), text::left_out(totals)),
     }
 }
 

@@ -576,3 +576,17 @@ fn damaged_captures_never_panic() {
         }
     }
 }
+
+#[test]
+fn an_unknown_link_type_is_told_of_beside_the_objects() {
+    let totals = Totals {
+        packets: 2,
+        unknown_links: BTreeMap::from([(105, 2)]),
+        ..Totals::default()
+    };
+    let note = "2 packets of link type 105, which is not known here, are left out\n";
+    let (end, beside) = last_words(DecodeFormat::Text, &totals);
+    assert!(end.ends_with(note) && beside.is_empty(), "{end}");
+    let (end, beside) = last_words(DecodeFormat::Json, &totals);
+    assert_eq!((end.as_str(), beside.as_str()), ("", note));
+}

@@ -36,10 +36,16 @@ pub fn render(item: &Item) -> String {
 
 /// The last lines.
 pub fn summary(totals: &Totals) -> String {
-    let mut text = format!(
+    let text = format!(
         "{} LISP packets of {}, {} with problems\n",
         totals.lisp, totals.packets, totals.with_problems
     );
+    text + &left_out(totals)
+}
+
+/// What could not be looked into at all, a line each.
+pub fn left_out(totals: &Totals) -> String {
+    let mut text = String::new();
     for (link, packets) in &totals.unknown_links {
         let _ = writeln!(
             text,
