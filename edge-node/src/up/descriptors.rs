@@ -1,23 +1,29 @@
 //! Descriptors of what the packet path works with. Control opens them and keeps them all, so that another packet path
 //! can have them: TAPs, AF_PACKET sockets, the uplinks' UDP sockets, the local exit's TUN.
 
-use std::{collections::BTreeMap, io, net::IpAddr, os::fd::OwnedFd};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
+};
 
 use dataplane::{
     control::{Attachment, Change, Held, Hello, PortId, UplinkConfig, UplinkId},
-    port::uplink_sockets::open_uplink,
+    port::uplink_sockets::{interface_of, open_uplink},
 };
 use rtnetlink::Handle;
 
-use super::{desired::Desired, exit, interfaces, names, packets::Carried, uplinks::Interfaces};
+use super::{desired::Desired, exit::Exit, interfaces, names, packets::Carried, uplinks::Interfaces};
 use crate::intent::{Attach, Intent};
 
 /// All of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Descriptors {
     ports: BTreeMap<PortId, Port>,
     uplinks: BTreeMap<UplinkId, Uplink>,
-    exit: Option<OwnedFd>,
+    exit: Exit,
 }
 
 #[derive(Debug)]
@@ -56,6 +62,22 @@ impl Sockets {
 }
 
 impl Descriptors {
+    /// None yet.
+    pub fn new(runtime_dir: &Path) -> Self {
+        Self {
+            ports: BTreeMap::new(),
+            uplinks: BTreeMap::new(),
+            exit: Exit::new(runtime_dir),
+        }
+    }
+
+    /// Closes all of them, and takes back what was done to the host for them.
+    pub fn end(&mut self) {
+        self.ports.clear();
+        self.uplinks.clear();
+        self.exit.close();
+    }
+
     /// Takes back what a running packet path holds, as far as it is not here already.
     pub fn adopt(&mut self, hello: &Hello, held: Vec<(Held, Vec<OwnedFd>)>, interfaces: &Interfaces) {
         for (what, mut descriptors) in held {
@@ -80,12 +102,11 @@ impl Descriptors {
                     let Some(config) = hello.uplinks.iter().find(|uplink| uplink.id == id) else {
                         continue;
                     };
-                    let index = interfaces.get(&config.name).map_or(0, |interface| interface.index);
-                    if let Some(uplink) = Uplink::sorted(config, index, descriptors) {
+                    if let Some(uplink) = Uplink::sorted(config, descriptors) {
                         self.uplinks.entry(id).or_insert(uplink);
                     }
                 }
-                Held::LocalExit => self.exit = self.exit.take().or_else(|| descriptors.pop()),
+                Held::LocalExit => self.exit.adopt(descriptors.pop()),
             }
         }
     }
@@ -109,7 +130,7 @@ impl Descriptors {
                 .get(&config.id)
                 .map(|uplink| uplink.ordered(config))
                 .unwrap_or_default(),
-            Change::PutLocalExit(_) => self.exit.iter().collect(),
+            Change::PutLocalExit(_) => self.exit.tun().into_iter().collect(),
             _ => Vec::new(),
         };
         borrowed.into_iter().filter_map(|fd| fd.try_clone().ok()).collect()
@@ -156,7 +177,7 @@ impl Descriptors {
                 stale.push(Change::RemoveUplink(*id));
             }
         }
-        if desired.exit.is_none() && self.exit.is_some() {
+        if desired.exit.is_none() && self.exit.tun().is_some() {
             stale.push(Change::RemoveLocalExit);
         }
         stale
@@ -168,10 +189,7 @@ impl Descriptors {
             match change {
                 Change::RemovePort(id) => drop(self.ports.remove(id)),
                 Change::RemoveUplink(id) => drop(self.uplinks.remove(id)),
-                Change::RemoveLocalExit => {
-                    self.exit = None;
-                    exit::close();
-                }
+                Change::RemoveLocalExit => self.exit.close(),
                 _ => {}
             }
         }
@@ -193,23 +211,21 @@ impl Descriptors {
         handle: &Handle,
         intent: &Intent,
         interfaces: &Interfaces,
+        resolvers: &[SocketAddr],
         desired: &mut Desired,
     ) -> Vec<String> {
         let mut failures = Vec::new();
         self.open_uplinks(interfaces, desired, &mut failures);
         self.open_ports(handle, intent, desired, &mut failures).await;
-        if desired.exit.is_some() && self.exit.is_none() {
+        if desired.exit.is_some() {
             let uplinks = intent
                 .node
                 .iter()
                 .flat_map(|node| &node.uplinks)
                 .map(|uplink| uplink.interface.as_str());
-            match exit::open(handle, uplinks).await {
-                Ok(fd) => self.exit = Some(fd),
-                Err(reason) => {
-                    failures.push(format!("local networks: {reason}"));
-                    desired.exit = None;
-                }
+            if let Err(reason) = self.exit.open(handle, uplinks, resolvers).await {
+                failures.push(format!("local networks: {reason}"));
+                desired.exit = None;
             }
         }
         failures
@@ -285,7 +301,7 @@ impl Descriptors {
 
 impl Uplink {
     /// From sockets in the order that [`UplinkConfig`] describes.
-    fn sorted(config: &UplinkConfig, index: u32, descriptors: Vec<OwnedFd>) -> Option<Self> {
+    fn sorted(config: &UplinkConfig, descriptors: Vec<OwnedFd>) -> Option<Self> {
         let senders = usize::from(config.source_ports);
         if descriptors.len() != config.addresses.len().checked_mul(senders.checked_add(1)?)? {
             return None;
@@ -298,7 +314,7 @@ impl Uplink {
             sockets.insert(*address, Sockets { receiving, sending });
         }
         Some(Self {
-            index,
+            index: tied_to(&sockets),
             source_ports: config.source_ports,
             sockets,
         })
@@ -312,6 +328,17 @@ impl Uplink {
             .chain(sockets().flat_map(|sockets| &sockets.sending))
             .collect()
     }
+}
+
+/// Index of the interface that all of these sockets are tied to: they say so themselves, since another interface may
+/// have their name by now. 0, which no interface has, when they are not of one mind.
+fn tied_to(sockets: &BTreeMap<IpAddr, Sockets>) -> u32 {
+    let mut indices = sockets.iter().flat_map(|(address, sockets)| {
+        let all = std::iter::once(&sockets.receiving).chain(&sockets.sending);
+        all.map(|socket| interface_of(socket.as_fd(), *address).unwrap_or(0))
+    });
+    let first = indices.next().unwrap_or(0);
+    if indices.all(|index| index == first) { first } else { 0 }
 }
 
 #[cfg(test)]
@@ -343,30 +370,30 @@ mod tests {
         let config = config(&["192.0.2.1", "2001:db8::1"], 2);
         let fds: Vec<OwnedFd> = (0..6).map(|_| null()).collect();
         let order = raw(&fds.iter().collect::<Vec<_>>());
-        let uplink = Uplink::sorted(&config, 3, fds).expect("six sockets");
+        let uplink = Uplink::sorted(&config, fds).expect("six sockets");
         assert_eq!(raw(&uplink.ordered(&config)), order);
     }
 
     #[test]
     fn a_wrong_number_of_sockets_is_not_taken_over() {
-        assert!(Uplink::sorted(&config(&["192.0.2.1"], 2), 3, vec![null()]).is_none());
-        assert!(Uplink::sorted(&config(&["192.0.2.1"], 0), 3, vec![null()]).is_some());
+        assert!(Uplink::sorted(&config(&["192.0.2.1"], 2), vec![null()]).is_none());
+        assert!(Uplink::sorted(&config(&["192.0.2.1"], 0), vec![null()]).is_some());
     }
 
     #[test]
     fn what_an_uplink_does_not_need_any_more_is_left_out() {
         let both = config(&["192.0.2.1", "2001:db8::1"], 0);
-        let uplink = Uplink::sorted(&both, 3, vec![null(), null()]).expect("two sockets");
+        let uplink = Uplink::sorted(&both, vec![null(), null()]).expect("two sockets");
         assert_eq!(uplink.ordered(&config(&["2001:db8::1"], 0)).len(), 1);
     }
 
     #[test]
     fn an_interface_that_was_made_anew_needs_new_sockets() {
         let wan = config(&["192.0.2.1"], 0);
-        let mut descriptors = Descriptors::default();
-        descriptors
-            .uplinks
-            .insert(wan.id, Uplink::sorted(&wan, 3, vec![null()]).expect("one socket"));
+        let mut descriptors = Descriptors::new(Path::new("/nonexistent"));
+        let mut uplink = Uplink::sorted(&wan, vec![null()]).expect("one socket");
+        uplink.index = 3;
+        descriptors.uplinks.insert(wan.id, uplink);
         let mut desired = Desired::default();
         desired.uplinks.insert(wan.id, wan.clone());
         let interface = |index| {
@@ -381,6 +408,43 @@ mod tests {
         let stale = |index| descriptors.stale(&Intent::default(), &desired, &interface(index));
         assert_eq!(stale(3), Vec::new());
         assert_eq!(stale(4), vec![Change::RemoveUplink(wan.id)]);
+    }
+
+    #[test]
+    fn adopted_sockets_are_tied_to_what_they_say_and_not_to_what_has_the_name_now() {
+        let loopback = UplinkConfig {
+            name: "lo".into(),
+            ..config(&["127.76.49.1"], 1)
+        };
+        // An address of the loopback block that no other test takes.
+        let sockets = open_uplink(&loopback.addresses, 1, Some("lo")).expect("sockets on the loopback interface");
+        let hello = Hello {
+            pid: 1,
+            version: String::new(),
+            generation: dataplane::control::Generation(1),
+            sequence: 0,
+            ports: Vec::new(),
+            uplinks: vec![loopback.clone()],
+            local_exit: None,
+            sas: Vec::new(),
+        };
+        let of = |index| {
+            let interface = super::super::uplinks::Interface {
+                index,
+                mtu: 1500,
+                running: true,
+                addresses: loopback.addresses.clone(),
+            };
+            Interfaces::from([("lo".to_owned(), interface)])
+        };
+        let mut descriptors = Descriptors::new(Path::new("/nonexistent"));
+        // The name has gone to an interface with another index before we came.
+        descriptors.adopt(&hello, vec![(Held::Uplink(loopback.id), sockets)], &of(77));
+        let mut desired = Desired::default();
+        desired.uplinks.insert(loopback.id, loopback.clone());
+        let stale = |index| descriptors.stale(&Intent::default(), &desired, &of(index));
+        assert_eq!(stale(77), vec![Change::RemoveUplink(loopback.id)]);
+        assert_eq!(stale(1), Vec::new(), "lo is number 1 in every namespace");
     }
 
     #[test]
@@ -412,7 +476,7 @@ mod tests {
         intent.networks.insert("plant".into(), network);
         let desired = Desired::new(&intent, &Interfaces::new(), &[]);
         let id = names::port("g", "eth0");
-        let mut descriptors = Descriptors::default();
+        let mut descriptors = Descriptors::new(Path::new("/nonexistent"));
         let port = Port {
             fd: null(),
             attach: Some(nic.attach),

@@ -1,17 +1,21 @@
-//! The exit of local networks to the host's own network: a TUN with an address of its own, forwarding switched on, and
-//! an nftables table that lets the host's routes and addresses do the rest.
+//! The exit of local networks to the host's own network: a TUN with an address of its own, forwarding switched on where
+//! it is needed, and an nftables table that lets the host's routes and addresses do the rest, for guests only.
+
+mod firewall;
+mod forwarding;
 
 use std::{
-    fs, io,
-    io::Write as _,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    collections::BTreeSet,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::OwnedFd,
-    process::{Command, Stdio},
+    path::Path,
 };
 
 use dataplane::{control::LocalExitConfig, port::tap::open_local_exit};
 use rtnetlink::{Handle, LinkUnspec};
 
+use self::forwarding::{Forwarding, Switched};
 use super::{desired::EXIT_INTERFACE, desired::VNET_HEADER, interfaces};
 
 /// Our end of the TUN, which NAT44 translates to; from RFC 3927's range, which nobody routes.
@@ -21,11 +25,8 @@ const INSIDE_V6: Ipv6Addr = Ipv6Addr::new(0xfd57, 0x6566, 0x7400, 0, 0, 0, 0, 2)
 const HOST_V6: Ipv6Addr = Ipv6Addr::new(0xfd57, 0x6566, 0x7400, 0, 0, 0, 0, 1);
 const MTU: u32 = 1500;
 
-/// Switches that make the host forward.
-const FORWARDING: [&str; 2] = [
-    "/proc/sys/net/ipv4/ip_forward",
-    "/proc/sys/net/ipv6/conf/all/forwarding",
-];
+/// File of the runtime directory that says which switches of the host were turned.
+const RECORD: &str = "forwarding.json";
 
 /// What the packet path is told of it.
 pub fn config() -> LocalExitConfig {
@@ -38,35 +39,82 @@ pub fn config() -> LocalExitConfig {
     }
 }
 
-/// Makes the TUN and tells the host to forward and masquerade what comes out of it. `uplinks` are interfaces that learn
-/// their routes from the underlay.
-///
-/// # Errors
-/// What the kernel or `nft` refused, in words for the operator.
-pub async fn open<'a>(handle: &Handle, uplinks: impl Iterator<Item = &'a str>) -> Result<OwnedFd, String> {
-    let fd =
-        open_local_exit(EXIT_INTERFACE).map_err(|error| format!("cannot make the TUN `{EXIT_INTERFACE}`: {error}"))?;
-    prepare(handle)
-        .await
-        .map_err(|error| format!("cannot set up `{EXIT_INTERFACE}`: {error}"))?;
-    masquerade()?;
-    for uplink in uplinks {
-        keep_router_advertisements(uplink);
-    }
-    for switch in FORWARDING {
-        fs::write(switch, "1").map_err(|error| format!("cannot switch forwarding on in {switch}: {error}"))?;
-    }
-    Ok(fd)
+/// The exit, with what was done to the host for it.
+#[derive(Debug)]
+pub struct Exit {
+    tun: Option<OwnedFd>,
+    forwarding: Forwarding,
+    /// The table in force, as far as it was put there by this process.
+    table: String,
 }
 
-/// A host that forwards does not listen to router advertisements any more unless it is told to (`accept_ra` 2): the
-/// uplink would lose its routes and addresses.
-fn keep_router_advertisements(uplink: &str) {
-    let switch = format!("/proc/sys/net/ipv6/conf/{uplink}/accept_ra");
-    if fs::read_to_string(&switch).is_ok_and(|value| value.trim() == "1")
-        && let Err(error) = fs::write(&switch, "2")
-    {
-        tracing::warn!(uplink, %error, "router advertisements will not be heard any more");
+impl Exit {
+    /// Nothing is done yet; what an earlier process did to the host is known from `runtime_dir`.
+    pub fn new(runtime_dir: &Path) -> Self {
+        Self {
+            tun: None,
+            forwarding: Forwarding::new(runtime_dir.join(RECORD)),
+            table: String::new(),
+        }
+    }
+
+    /// The TUN, when it is open.
+    pub fn tun(&self) -> Option<&OwnedFd> {
+        self.tun.as_ref()
+    }
+
+    /// Takes the TUN over that a packet path holds.
+    pub fn adopt(&mut self, tun: Option<OwnedFd>) {
+        self.tun = self.tun.take().or(tun);
+    }
+
+    /// Makes the TUN when it is not there, and lets what comes out of it leave by `uplinks`. To be called again when
+    /// these or the machine's `resolvers` change.
+    ///
+    /// # Errors
+    /// What the kernel or `nft` refused, in words for the operator.
+    pub async fn open<'a>(
+        &mut self,
+        handle: &Handle,
+        uplinks: impl Iterator<Item = &'a str>,
+        resolvers: &[SocketAddr],
+    ) -> Result<(), String> {
+        let uplinks: BTreeSet<String> = uplinks.map(str::to_owned).collect();
+        let fresh = match &self.tun {
+            Some(_) => None,
+            None => {
+                let tun = open_local_exit(EXIT_INTERFACE)
+                    .map_err(|error| format!("cannot make the TUN `{EXIT_INTERFACE}`: {error}"))?;
+                prepare(handle)
+                    .await
+                    .map_err(|error| format!("cannot set up `{EXIT_INTERFACE}`: {error}"))?;
+                Some(tun)
+            }
+        };
+        let interfaces = uplinks.iter().map(String::as_str);
+        let needed = self.forwarding.needed(interfaces.chain([EXIT_INTERFACE]));
+        // Nothing is forwarded before the table says what may be.
+        let table = firewall::table(&uplinks, resolvers, &needed);
+        if table != self.table {
+            firewall::put(&table)?;
+            self.table = table;
+        }
+        self.forwarding.on(needed)?;
+        self.tun = self.tun.take().or(fresh);
+        Ok(())
+    }
+
+    /// Closes it and takes back what was done to the host, if anything was. The TUN itself goes with its last
+    /// descriptor.
+    pub fn close(&mut self) {
+        let untouched = self.table.is_empty() && *self.forwarding.switched() == Switched::default();
+        if self.tun.take().is_none() && untouched {
+            return;
+        }
+        // In this order: what is still forwarded is still judged.
+        self.forwarding.back();
+        firewall::remove();
+        self.table.clear();
     }
 }
 
@@ -79,45 +127,4 @@ async fn prepare(handle: &Handle) -> io::Result<()> {
         added.map_err(io::Error::other)?;
     }
     Ok(())
-}
-
-fn masquerade() -> Result<(), String> {
-    let rules = format!(
-        "table inet weft\ndelete table inet weft\ntable inet weft {{\n\
-         \tchain from-guests {{\n\t\ttype nat hook postrouting priority srcnat;\n\
-         \t\tip saddr {INSIDE_V4} oifname != \"{EXIT_INTERFACE}\" masquerade\n\
-         \t\tip6 saddr {INSIDE_V6} oifname != \"{EXIT_INTERFACE}\" masquerade\n\t}}\n}}\n"
-    );
-    nft(&["-f", "-"], &rules)
-}
-
-/// Takes the table away again. The TUN goes with its last descriptor.
-pub fn close() {
-    if let Err(error) = nft(&["delete", "table", "inet", "weft"], "") {
-        tracing::debug!(error, "the nftables table was not removed");
-    }
-}
-
-fn nft(arguments: &[&str], input: &str) -> Result<(), String> {
-    let child = Command::new("nft")
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut child = child.map_err(|error| format!("`nft` does not start: {error}; install the package nftables"))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // What `nft` did not read it complains about itself.
-        let _ = stdin.write_all(input.as_bytes());
-    }
-    let output = child
-        .wait_with_output()
-        .map_err(|error| format!("`nft` failed: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!(
-        "`nft` refused: {}",
-        String::from_utf8_lossy(&output.stderr).trim()
-    ))
 }

@@ -44,7 +44,7 @@ impl Node {
         }
         failures.extend(
             self.descriptors
-                .open(&self.handle, &intent, &interfaces, &mut desired)
+                .open(&self.handle, &intent, &interfaces, &self.resolvers, &mut desired)
                 .await,
         );
         let mut changes = desired.changes_from(&self.desired);
