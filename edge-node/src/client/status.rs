@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     cli::{Format, StatusArgs},
-    up::status::{MapServer, Status},
+    up::status::{MapServer, Registration, Status},
 };
 
 /// `weft status`.
@@ -82,10 +82,7 @@ fn show(status: &Status, wide: bool) {
         vec![
             registration.eid_prefix.clone(),
             registration.map_server.clone(),
-            match &registration.reason {
-                Some(reason) => format!("{}: {reason}", registration.state),
-                None => registration.state.clone(),
-            },
+            registration_state(registration),
             or_dash(registration.acknowledged_ago.map(|ago| format!("{} ago", seconds(ago)))),
         ]
     });
@@ -141,6 +138,19 @@ fn show(status: &Status, wide: bool) {
     }
 }
 
+/// What was acknowledged once is not said as of now while nobody could tell us otherwise.
+fn registration_state(registration: &Registration) -> String {
+    let state = match &registration.reason {
+        Some(reason) => format!("{}: {reason}", registration.state),
+        None => registration.state.clone(),
+    };
+    if registration.reachable {
+        state
+    } else {
+        format!("{state}, NO UPLINK to it now")
+    }
+}
+
 fn map_server(server: &MapServer) {
     let registrations = server.registrations.iter().map(|registration| {
         vec![
@@ -175,4 +185,24 @@ fn map_server(server: &MapServer) {
 
 fn up(up: bool) -> String {
     if up { "up" } else { "DOWN" }.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registration_that_nobody_can_refresh_says_so() {
+        let mut registration = Registration {
+            map_server: "192.0.2.1".into(),
+            eid_prefix: "[7]fd07::1/128".into(),
+            state: "registered".into(),
+            reason: None,
+            acknowledged_ago: Some(39.0),
+            reachable: true,
+        };
+        assert_eq!(registration_state(&registration), "registered");
+        registration.reachable = false;
+        assert!(registration_state(&registration).contains("NO UPLINK"));
+    }
 }

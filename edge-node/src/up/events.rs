@@ -2,6 +2,7 @@
 //! to know.
 
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -141,10 +142,12 @@ impl Node {
     /// Carries out what the xTR has to say.
     pub(super) fn flush_xtr(&mut self) {
         let mut changes = Vec::new();
+        let mut answered = Vec::new();
         for event in self.shell.flush() {
             match event {
                 Event::MappingInstalled { mapping, .. } => {
                     let config = mapping_config(&mapping);
+                    answered.push(config.prefix);
                     self.unconfirmed.remove(&config.prefix);
                     self.mappings.insert(config.prefix, config.clone());
                     changes.push(Change::PutMapping(config));
@@ -181,6 +184,10 @@ impl Node {
                 Event::ResolveFailed { eid, .. } => tracing::debug!(%eid, "nobody answers for this EID"),
                 Event::NonceAdvanced(_) => {}
             }
+        }
+        for prefix in outlived(&mut self.unconfirmed, &answered) {
+            self.mappings.remove(&prefix);
+            changes.push(Change::RemoveMapping(prefix));
         }
         self.send(changes);
     }
@@ -250,6 +257,11 @@ impl Node {
                 self.set_health(PathHealth { mtu: None, ..health });
             }
         }
+        // A locator that is up says no more than one that nothing is known of.
+        let mappings = &self.mappings;
+        self.health.retain(|rloc, health| {
+            !health.up || health.mtu.is_some() || mappings.values().any(|mapping| uses(mapping, *rloc))
+        });
         self.moved
             .retain(|_, at| now.saturating_duration_since(*at) < MOVED_LATELY);
         if self.capture.as_ref().is_some_and(mpsc::Sender::is_closed) {
@@ -260,8 +272,26 @@ impl Node {
     fn end_capture(&mut self) {
         self.capture = None;
         if let Some(packets) = self.packets.clone() {
-            tokio::spawn(async move { packets.ask(Query::Capture(None)).await });
+            tokio::spawn(packets.ask(Query::Capture(None)));
         }
+    }
+}
+
+/// Takes the adopted prefixes out of `unconfirmed` that lie inside of one that was answered now: the answer brings all
+/// more-specifics that there are (RFC 9301 §5.5), and what it brought is confirmed already.
+fn outlived(unconfirmed: &mut BTreeMap<EidPrefix, Instant>, answered: &[EidPrefix]) -> Vec<EidPrefix> {
+    let inside = |prefix: &EidPrefix| answered.iter().any(|answered| answered.covers(prefix));
+    let gone: Vec<EidPrefix> = unconfirmed.keys().filter(|prefix| inside(prefix)).copied().collect();
+    for prefix in &gone {
+        unconfirmed.remove(prefix);
+    }
+    gone
+}
+
+fn uses(mapping: &MappingConfig, rloc: Rloc) -> bool {
+    match &mapping.target {
+        MappingTarget::Locators(locators) => locators.iter().any(|locator| locator.rloc == rloc),
+        MappingTarget::Negative(_) => false,
     }
 }
 
@@ -280,5 +310,31 @@ fn mapping_config(mapping: &Mapping) -> MappingConfig {
     MappingConfig {
         prefix: mapping.prefix,
         target,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_ends_what_was_adopted_inside_of_it_and_nothing_else() {
+        let prefix = |text: &str| text.parse::<EidPrefix>().expect("a prefix");
+        let until = Instant::now();
+        let adopted = ["[7]fd07::2/128", "[7]fd07::/64", "[8]fd07::2/128", "[7]fd07::1:0/112"];
+        let mut unconfirmed: BTreeMap<EidPrefix, Instant> = adopted.iter().map(|text| (prefix(text), until)).collect();
+        // The answer for fd07::2 covers it and has no longer match.
+        assert_eq!(
+            outlived(&mut unconfirmed, &[prefix("[7]fd07::/112")]),
+            vec![prefix("[7]fd07::2/128")]
+        );
+        let left: Vec<EidPrefix> = unconfirmed.into_keys().collect();
+        let mut expected = vec![
+            prefix("[7]fd07::/64"),
+            prefix("[8]fd07::2/128"),
+            prefix("[7]fd07::1:0/112"),
+        ];
+        expected.sort();
+        assert_eq!(left, expected);
     }
 }

@@ -21,7 +21,6 @@ use xtr::{Command, LookupAnswer, LookupError};
 use super::{
     descriptors::Descriptors,
     desired::Desired,
-    exit,
     map_servers::MapServers,
     names,
     packets::{FromPackets, Packets},
@@ -44,6 +43,9 @@ use crate::{
 
 /// A mapping of an adopted packet path that the mapping system does not confirm goes after this.
 const UNCONFIRMED: Duration = Duration::from_secs(180);
+/// Seconds between two looks for secrets that are missing.
+const SECRETS_INTERVAL: u64 = 5;
+
 /// A node.
 #[derive(Debug)]
 pub struct Node {
@@ -70,6 +72,8 @@ pub struct Node {
     pub(super) health: BTreeMap<Rloc, PathHealth>,
     pub(super) path_mtus: BTreeMap<Rloc, Instant>,
     pub(super) failures: Vec<String>,
+    /// Secrets that are not to be had, and why. They are tried again.
+    pub(super) without: Vec<secrets::Unavailable>,
     pub(super) lookups: BTreeMap<u64, oneshot::Sender<Result<LookupAnswer, LookupError>>>,
     pub(super) next_lookup: u64,
     pub(super) capture: Option<mpsc::Sender<CapturedPacket>>,
@@ -116,7 +120,7 @@ impl Node {
             connected: false,
             packet_path: PacketPath::default(),
             desired: Desired::default(),
-            descriptors: Descriptors::default(),
+            descriptors: Descriptors::new(&directories.runtime_dir),
             resolvers: Vec::new(),
             shell,
             datagrams,
@@ -127,6 +131,7 @@ impl Node {
             health: BTreeMap::new(),
             path_mtus: BTreeMap::new(),
             failures: Vec::new(),
+            without: Vec::new(),
             lookups: BTreeMap::new(),
             next_lookup: 0,
             capture: None,
@@ -156,9 +161,7 @@ impl Node {
         let secrets = if sources.is_empty() {
             // Nobody is there to mend it: what can run shall run.
             let (secrets, unavailable) = secrets::load(&intent);
-            for (name, message, help) in unavailable {
-                self.failures.push(format!("Secret/{name}: {message}; {help}"));
-            }
+            self.without = unavailable;
             secrets
         } else {
             preflight::check(
@@ -179,7 +182,7 @@ impl Node {
         }
         let failures = self.carry_out(intent, secrets).await;
         self.failures.extend(failures);
-        for failure in &self.failures {
+        for failure in self.all_failures() {
             tracing::error!(failure, "not as it was asked for");
         }
         if self.connected {
@@ -312,10 +315,7 @@ impl Node {
         if let Some(packets) = self.packets.take() {
             packets.quit().await;
         }
-        if self.desired.exit.is_some() {
-            exit::close();
-        }
-        self.descriptors = Descriptors::default();
+        self.descriptors.end();
         let _ = std::fs::remove_file(self.packet_socket());
     }
 
@@ -329,19 +329,31 @@ impl Node {
         }
     }
 
-    /// Tries once more what the packet path said has failed.
+    /// Tries once more what the packet path said has failed, and what lacked a secret that is there now.
     async fn try_failed_again(&mut self) {
-        if std::mem::take(&mut self.failed_lately) {
+        let found = !self.without.is_empty()
+            && self.seconds.is_multiple_of(SECRETS_INTERVAL)
+            && secrets::load_missing(&self.intent, &self.secrets).1.len() < self.without.len();
+        if std::mem::take(&mut self.failed_lately) || found {
             self.carry_out_again().await;
         }
     }
 
     async fn carry_out_again(&mut self) {
-        let (intent, secrets) = (self.intent.clone(), self.secrets.clone());
+        let intent = self.intent.clone();
+        let (secrets, unavailable) = secrets::load_missing(&intent, &self.secrets);
+        self.without = unavailable;
         self.failures = self.carry_out(intent, secrets).await;
-        for failure in &self.failures {
+        for failure in self.all_failures() {
             tracing::error!(failure, "not as it was asked for");
         }
+    }
+
+    /// Everything that is not as it was asked to be, secrets included.
+    pub(super) fn all_failures(&self) -> Vec<String> {
+        let without = self.without.iter();
+        let without = without.map(|(name, message, help)| format!("Secret/{name}: {message}; {help}"));
+        without.chain(self.failures.iter().cloned()).collect()
     }
 
     /// Whether a guest is not attached whose interface is there now.
@@ -381,5 +393,79 @@ async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::intent::SecretSource;
+
+    async fn node(directory: &std::path::Path) -> Node {
+        let directories = Directories {
+            state_dir: directory.join("state"),
+            runtime_dir: directory.join("run"),
+        };
+        std::fs::create_dir_all(&directories.state_dir).expect("made");
+        std::fs::create_dir_all(&directories.runtime_dir).expect("made");
+        Node::new(directories).await.expect("a node")
+    }
+
+    #[tokio::test]
+    async fn health_that_says_nothing_of_anybody_is_forgotten() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut node = node(directory.path()).await;
+        let health = |last: u8, up, mtu| {
+            let rloc = Rloc::new(std::net::IpAddr::from([192, 0, 2, last]));
+            PathHealth { rloc, up, mtu }
+        };
+        let (used, unused) = (health(1, true, None), health(2, true, None));
+        let (down, small) = (health(3, false, None), health(4, true, Some(1400)));
+        for health in [used, unused, down, small] {
+            node.health.insert(health.rloc, health);
+        }
+        let prefix: EidPrefix = "[7]fd07::2/128".parse().expect("a prefix");
+        let locator = dataplane::control::PathLocator {
+            rloc: used.rloc,
+            priority: 1,
+            weight: 100,
+            reachable: true,
+        };
+        let target = MappingTarget::Locators(vec![locator]);
+        let config = MappingConfig {
+            prefix,
+            target,
+            node: None,
+        };
+        node.mappings.insert(prefix, config);
+        node.second();
+        let left: Vec<Rloc> = node.health.keys().copied().collect();
+        assert_eq!(left, [used.rloc, down.rloc, small.rloc]);
+    }
+
+    #[tokio::test]
+    async fn a_secret_that_is_missing_is_told_of_until_it_is_there() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut node = node(directory.path()).await;
+        let key = directory.path().join("site.key");
+        node.intent
+            .secrets
+            .insert("site".into(), SecretSource::File(key.clone()));
+        // Interfaces change: everything is carried out again, twice.
+        for _ in 0..2 {
+            node.carry_out_again().await;
+            let failures = node.status().await.failures;
+            assert!(
+                failures.iter().any(|failure| failure.starts_with("Secret/site: ")),
+                "{failures:?}"
+            );
+        }
+        std::fs::write(&key, "s3cret").expect("written");
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).expect("mode set");
+        node.try_failed_again().await;
+        assert_eq!(node.status().await.failures, Vec::<String>::new());
+        assert_eq!(node.secrets["site"].expose(), b"s3cret");
     }
 }

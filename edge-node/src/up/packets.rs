@@ -2,7 +2,7 @@
 //! carries changes and questions to it. One task owns the link; everybody else talks to it through [`Packets`].
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     io,
     os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
@@ -119,18 +119,20 @@ impl Packets {
         });
     }
 
-    /// Asks a question.
-    pub async fn ask(&self, query: Query) -> Answer {
+    /// Asks a question. It is on its way when this returns, in the order of the calls, whenever the answer is waited for.
+    pub fn ask(&self, query: Query) -> impl Future<Output = Answer> + Send + use<> {
         let patience = match &query {
             Query::Ping { timeout, .. } => timeout.saturating_add(ANSWER),
             _ => ANSWER,
         };
         let (answer, answered) = oneshot::channel();
         let _ = self.sender.send(ToPackets::Ask(query, answer));
-        match timeout(patience, answered).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Answer::Refused("the packet path went away".to_owned()),
-            Err(_) => Answer::Refused("the packet path does not answer".to_owned()),
+        async move {
+            match timeout(patience, answered).await {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(_)) => Answer::Refused("the packet path went away".to_owned()),
+                Err(_) => Answer::Refused("the packet path does not answer".to_owned()),
+            }
         }
     }
 
@@ -160,6 +162,8 @@ struct Waiting {
     applies: Vec<Apply>,
     answers: HashMap<u64, oneshot::Sender<Answer>>,
     events_dropped: u64,
+    /// Events that are told once, until the node has room for them: at most one for each door.
+    certain: VecDeque<Event>,
 }
 
 /// Changes sent together.
@@ -256,12 +260,19 @@ impl Supervisor {
     async fn serve(&mut self, mut link: AsyncFd<Link>) -> io::Result<()> {
         let mut waiting = Waiting::default();
         let mut quitting: Option<oneshot::Sender<()>> = None;
+        let events = self.events.clone();
         loop {
             let interest = match link.get_ref().unsent() {
                 0 => Interest::READABLE,
                 _ => Interest::READABLE | Interest::WRITABLE,
             };
             tokio::select! {
+                permit = events.reserve(), if !waiting.certain.is_empty() => match (permit, waiting.certain.pop_front()) {
+                    (Ok(permit), Some(event)) => permit.send(FromPackets::Event(event)),
+                    // The node is gone without a word: the packet path lives on.
+                    (Err(_), _) => return Ok(()),
+                    (Ok(_), None) => {}
+                },
                 ready = link.ready_mut(interest) => {
                     let mut guard = ready?;
                     let mut received = Vec::new();
@@ -322,7 +333,9 @@ impl Supervisor {
     fn hear(&self, message: Up, waiting: &mut Waiting) {
         match message {
             Up::Hello(_) => {}
-            // Events are hints that come again. Waiting for room could wait for ever: the node may be waiting for an
+            // A door that has failed is told of once.
+            Up::Event(event @ (Event::PortFailed(..) | Event::UplinkFailed(..))) => waiting.certain.push_back(event),
+            // Other events are hints that come again. Waiting for room could wait for ever: the node may be waiting for an
             // acknowledgement that stands behind this event.
             Up::Event(event) => {
                 if self.events.try_send(FromPackets::Event(event)).is_err() {
@@ -550,6 +563,66 @@ mod tests {
         }
         assert_eq!(waiting.events_dropped, 4);
         drop(receiver);
+    }
+
+    #[test]
+    fn questions_are_on_their_way_in_the_order_of_the_calls() {
+        let (sender, mut requests) = mpsc::unbounded_channel();
+        let packets = Packets { sender };
+        let first = packets.ask(Query::Counters);
+        let second = packets.ask(Query::Capture(None));
+        // Whoever waits for the second first changes nothing.
+        drop((second, first));
+        let mut next = || match requests.try_recv() {
+            Ok(ToPackets::Ask(query, _)) => query,
+            _ => panic!("no question"),
+        };
+        assert!(matches!(next(), Query::Counters));
+        assert!(matches!(next(), Query::Capture(None)));
+    }
+
+    #[tokio::test]
+    async fn a_door_that_failed_is_told_of_however_busy_the_node_is() {
+        let (link, mut far) = dataplane::channel::pair::<Down, Up>().expect("a pair");
+        #[allow(unsafe_code, reason = "the link owns its descriptor until it is dropped")]
+        // SAFETY: as in `connect`.
+        let link = unsafe { AsyncFd::register(link) }.expect("registered");
+        let (events, mut receiver) = mpsc::channel(1);
+        let (requests_sender, requests) = mpsc::unbounded_channel();
+        let mut supervisor = Supervisor {
+            socket: PathBuf::new(),
+            requests,
+            events,
+            starts: 0,
+            child: None,
+            ended: None,
+        };
+        let hints = |far: &mut dataplane::channel::Channel<Up, Down>| {
+            for _ in 0..10 {
+                far.send(&Up::Event(Event::TrafficSent(Vec::new())), &[]).expect("sent");
+            }
+        };
+        hints(&mut far);
+        for id in 1..=3 {
+            let failed = Event::PortFailed(PortId(id), "gone".into());
+            far.send(&Up::Event(failed), &[]).expect("sent");
+        }
+        let failed = Event::UplinkFailed(dataplane::control::UplinkId(1), "gone".into());
+        far.send(&Up::Event(failed), &[]).expect("sent");
+        hints(&mut far);
+        let serving = tokio::spawn(async move { supervisor.serve(link).await });
+        let mut doors = Vec::new();
+        while doors.len() < 4 {
+            match receiver.recv().await {
+                Some(FromPackets::Event(Event::PortFailed(id, _))) => doors.push(id.0),
+                Some(FromPackets::Event(Event::UplinkFailed(id, _))) => doors.push(100 + id.0),
+                Some(_) => {}
+                None => panic!("it ended after {doors:?}"),
+            }
+        }
+        assert_eq!(doors, [1, 2, 3, 101]);
+        drop(requests_sender);
+        assert!(serving.await.expect("no panic").is_ok());
     }
 
     #[tokio::test]

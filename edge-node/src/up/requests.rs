@@ -81,7 +81,7 @@ impl Node {
             .filter(|_| self.connected)
             .ok_or("no packet path runs on this node")?;
         self.capture = Some(sink);
-        tokio::spawn(async move { packets.ask(Query::Capture(Some(filter))).await });
+        tokio::spawn(packets.ask(Query::Capture(Some(filter))));
         Ok(())
     }
 
@@ -145,6 +145,7 @@ impl Node {
                         "applied"
                     );
                     self.failures.clear();
+                    self.without.clear();
                     self.stored = prepared.stored.clone();
                     return Ok(prepared.applied(self.generation, true));
                 }

@@ -47,6 +47,19 @@ pub fn load(intent: &Intent) -> (Secrets, Vec<Unavailable>) {
     (secrets, unavailable)
 }
 
+/// Like [`load`], but what is held already stays as it is: only what is missing is read.
+pub fn load_missing(intent: &Intent, held: &Secrets) -> (Secrets, Vec<Unavailable>) {
+    let mut missing = Intent::default();
+    let sources = intent.secrets.iter().filter(|(name, _)| !held.contains_key(*name));
+    missing
+        .secrets
+        .extend(sources.map(|(name, source)| (name.clone(), source.clone())));
+    let (mut secrets, unavailable) = load(&missing);
+    let known = held.iter().filter(|(name, _)| intent.secrets.contains_key(*name));
+    secrets.extend(known.map(|(name, credential)| (name.clone(), credential.clone())));
+    (secrets, unavailable)
+}
+
 fn read(source: &SecretSource) -> Result<Credential, (String, String)> {
     let bytes = Zeroizing::new(match source {
         SecretSource::File(path) => file(path)?,
@@ -170,6 +183,26 @@ mod tests {
             .insert("other".into(), SecretSource::Environment("WEFT_TEST_IS_NOT_SET".into()));
         let (secrets, unavailable) = load(&intent);
         assert_eq!((secrets.len(), unavailable.len()), (1, 1));
+    }
+
+    #[test]
+    fn what_is_held_stays_and_what_is_missing_is_tried_again() {
+        let (directory, path) = written(b"s3cret", 0o600);
+        let mut intent = intent(&path);
+        let later = directory.path().join("later.key");
+        intent.secrets.insert("later".into(), SecretSource::File(later.clone()));
+        let (held, _) = load(&intent);
+        fs::remove_file(&path).expect("removed");
+        let (held, unavailable) = load_missing(&intent, &held);
+        assert_eq!((held.len(), unavailable.len()), (1, 1));
+        assert_eq!(
+            (held["key"].expose(), unavailable[0].0.as_str()),
+            (&b"s3cret"[..], "later")
+        );
+        fs::write(&later, "now").expect("written");
+        fs::set_permissions(&later, fs::Permissions::from_mode(0o600)).expect("mode set");
+        let (held, unavailable) = load_missing(&intent, &held);
+        assert_eq!((held.len(), unavailable), (2, Vec::new()));
     }
 
     #[test]

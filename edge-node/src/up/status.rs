@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -20,7 +21,10 @@ const TRUE_FOR: Duration = Duration::from_secs(3);
 
 /// The state of a node.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the names are what users see; docs/status.md tells them")]
+#[allow(
+    missing_docs,
+    reason = "the names are what users see, and the table in the help of `weft status` shows them"
+)]
 pub struct Status {
     pub node: Option<String>,
     pub version: String,
@@ -70,6 +74,9 @@ pub struct Registration {
     pub state: String,
     pub reason: Option<String>,
     pub acknowledged_ago: Option<Seconds>,
+    /// Whether the Map-Server can be told anything now: an uplink with an address of its family is up.
+    #[serde(default)]
+    pub reachable: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -161,11 +168,11 @@ impl Node {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime: now.duration_since(self.started).as_secs_f64(),
             generation: self.generation.0,
-            failures: self.failures.clone(),
+            failures: self.all_failures(),
             warnings: warnings(&self.intent),
             drops: counters
                 .iter()
-                .filter(|(name, value)| name.starts_with("drop.") && *value > 0)
+                .filter(|(name, value)| *value > 0 && ended_early(name))
                 .map(|(name, value)| (name.clone(), *value))
                 .collect(),
             ..Status::default()
@@ -272,6 +279,12 @@ impl Node {
 
     async fn add_xtr(&self, status: &mut Status) {
         let xtr = self.shell.status();
+        let families: Vec<bool> = self
+            .desired
+            .uplinks
+            .values()
+            .flat_map(|uplink| uplink.addresses.iter().map(IpAddr::is_ipv4))
+            .collect();
         for registration in xtr.registrations {
             let state = serde_json::to_value(&registration.state).unwrap_or_default();
             let text = |key: &str| state.get(key).and_then(|value| value.as_str()).map(str::to_owned);
@@ -281,6 +294,7 @@ impl Node {
                 state: text("state").unwrap_or_default(),
                 reason: text("reason"),
                 acknowledged_ago: registration.acknowledged_ago.map(|ago| ago.as_secs_f64()),
+                reachable: families.contains(&registration.map_server.is_ipv4()),
             });
         }
         let used = match self.packets.as_ref().filter(|_| self.connected) {
@@ -360,6 +374,12 @@ impl Node {
     }
 }
 
+/// Whether a counter is of packets that ended early: by a decision, or because the machine did not send them.
+fn ended_early(counter: &str) -> bool {
+    let unsent = |end: &str| counter.starts_with("uplink.") && counter.ends_with(end);
+    counter.starts_with("drop.") || unsent(".failed") || unsent(".tx_no_room")
+}
+
 /// Whether a locator is up, and its state in a word. A locator that nobody sends to is probed seldom or not at all: what
 /// was heard of it once is not said of it for longer than [`TRUE_FOR`].
 fn reachability(state: Reachability, heard_ago: Option<Duration>) -> (bool, &'static str) {
@@ -394,6 +414,16 @@ mod tests {
         assert_eq!(reachability(Reachability::Unknown, None), (false, "unknown"));
         assert_eq!(reachability(Reachability::Down, ago(1)), (false, "down"));
         assert_eq!(reachability(Reachability::NoUplink, None), (false, "no-uplink"));
+    }
+
+    #[test]
+    fn what_an_uplink_could_not_send_has_ended_early() {
+        for counter in ["drop.no-policy", "uplink.wan0.failed", "uplink.wan0.tx_no_room"] {
+            assert!(ended_early(counter), "{counter}");
+        }
+        for counter in ["uplink.wan0.times_full", "guest_port.a/eth0.failed", "doors.closed"] {
+            assert!(!ended_early(counter), "{counter}");
+        }
     }
 
     #[test]
