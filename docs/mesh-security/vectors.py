@@ -405,7 +405,7 @@ def build_reply(eids, binding, membership, suite):
         locators = [
             rloc_record(key_material, 1, 100),
             rloc_record(address(RESPONDER_RLOCS[1]), 2, 50),
-            rloc_record(vendor(payload(signature)), 255, 0),
+            rloc_record(vendor(payload(signature)), 255, 0, 0),
         ]
         return map_reply(REQUEST_NONCE, [eid_record(1440, 128, in_instance(INSTANCE, eids["responder"]), locators)])
 
@@ -417,7 +417,7 @@ def build_register(eids, bindings):
 
     def build(signature, mac=bytes(16)):
         plain = [rloc_record(address(rloc), *pair) for rloc, pair in zip(INITIATOR_RLOCS, [(1, 100), (2, 50)])]
-        vendors = lambda *payloads: [rloc_record(vendor(payload), 255, 0) for payload in payloads]
+        vendors = lambda *payloads: [rloc_record(vendor(payload), 255, 0, 0) for payload in payloads]
         first = vendors(proof(bindings["initiator"].statement), seal(node, signature))
         second = vendors(proof(bindings["initiator_ipv4"].statement))
         records = [

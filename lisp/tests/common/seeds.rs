@@ -3,7 +3,7 @@
 use lisp::InstanceId;
 use lisp::wire::{DataHeader, EncryptionKeyId, Message};
 
-use super::{lcafs, messages};
+use super::{lcafs, mesh, messages};
 
 /// Target, file name, bytes.
 pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
@@ -76,5 +76,33 @@ pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
         ),
     ];
     seeds.extend(headers.map(|(name, header)| ("data_header", name.to_owned(), header.encode().to_vec())));
+    seeds.extend(of_the_mesh());
+    seeds
+}
+
+/// From the vectors of the sealed mesh.
+fn of_the_mesh() -> Vec<(&'static str, String, Vec<u8>)> {
+    let vectors = mesh::vectors();
+    let mut seeds = Vec::new();
+    for (section, target) in [("bindings", "mesh_binding"), ("memberships", "mesh_membership")] {
+        for (name, of) in vectors[section].as_object().unwrap() {
+            seeds.push((target, name.clone(), mesh::bytes(&of["bytes"])));
+        }
+    }
+    for (name, of) in vectors["payloads"].as_object().unwrap() {
+        seeds.push(("mesh_payload", name.clone(), mesh::bytes(of)));
+    }
+    for (name, target) in [
+        ("map_request", "map_request"),
+        ("map_reply", "map_reply"),
+        ("map_register", "map_register"),
+        ("map_request_in_ecm", "ecm"),
+    ] {
+        let bytes = mesh::bytes(&vectors["messages"][name]["bytes"]);
+        seeds.push((target, format!("mesh-{}", name.replace('_', "-")), bytes.clone()));
+        if target != "ecm" {
+            seeds.push(("mesh_signing", name.to_owned(), bytes));
+        }
+    }
     seeds
 }

@@ -6,6 +6,9 @@
 
 use std::{fmt::Debug, hint::black_box};
 
+use lisp::mesh::{
+    Binding, Label, Membership, PLACEHOLDER, Payload, Signer, SoftwareKey, sign_message, vendor_payload, verify_message,
+};
 use lisp::wire::{
     AfiAddress, AuthAlgorithm, AuthScope, DataHeader, Ecm, EidRecord, EncodeError, InfoReply, InfoRequest, MapNotify,
     MapNotifyAck, MapReferral, MapRegister, MapReply, MapRequest, Message, Purpose, TrailingIds, WireError, sign,
@@ -16,7 +19,7 @@ use lisp::wire::{
 pub type Parser = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const PARSERS: [Parser; 12] = [
+pub const PARSERS: [Parser; 16] = [
     ("address", address),
     ("auth", auth),
     ("data_header", data_header),
@@ -27,6 +30,10 @@ pub const PARSERS: [Parser; 12] = [
     ("map_register", map_register),
     ("map_reply", map_reply),
     ("map_request", map_request),
+    ("mesh_binding", mesh_binding),
+    ("mesh_membership", mesh_membership),
+    ("mesh_payload", mesh_payload),
+    ("mesh_signing", mesh_signing),
     ("message", message),
     ("record", record),
 ];
@@ -173,6 +180,97 @@ pub fn map_request(bytes: &[u8]) {
             black_box(record.prefix()).ok();
         });
         request.map_reply_record.iter().for_each(look_at_record);
+    }
+}
+
+/// A key that nothing was ever signed with.
+fn strange_key() -> SoftwareKey {
+    SoftwareKey::from_bytes(&[0x5a; 32]).expect("a private key")
+}
+
+/// A binding, as a sealed control message has several behind each other: what was read takes exactly the bytes that it
+/// is written as.
+pub fn mesh_binding(bytes: &[u8]) {
+    let mut rest = bytes;
+    while let Some((binding, behind)) = Binding::read(rest) {
+        let length = rest.len() - behind.len();
+        assert_eq!(rest.get(..length), Some(&binding.to_bytes()[..]), "one encoding");
+        assert!(length <= Binding::MAX_LEN);
+        let strange = strange_key();
+        assert!(binding.verify(None, binding.statement.not_after).is_err(), "expired");
+        // What was signed is not known to the fuzzer: by an authority that never signed it is not believed.
+        assert!(binding.prefix.length() == 128 || binding.verify(Some(&strange.public_key()), 0).is_err());
+        black_box(binding.verify(None, 0)).ok();
+        rest = behind;
+    }
+}
+
+/// A membership: one encoding, nothing behind it, and not believed of an authority that never signed it.
+pub fn mesh_membership(bytes: &[u8]) {
+    if let Some(membership) = Membership::decode(bytes) {
+        assert_eq!(membership.to_bytes(), bytes);
+        assert!(!membership.verify(&strange_key().public_key(), 0));
+        assert!(!membership.verify(&membership.node, membership.permit.not_after));
+        black_box(membership.verify(&membership.node, 0));
+    }
+}
+
+/// The data of a Vendor LCAF with our OUI: one encoding.
+pub fn mesh_payload(bytes: &[u8]) {
+    match Payload::decode(bytes) {
+        // 31 ITR-RLOCs stand before the Vendor LCAF at most; an offer that counts more fits no Map-Request and is not written.
+        Ok(Payload::Offer(offer)) if offer.locators.len() >= MapRequest::MAX_ITR_RLOCS => {}
+        Ok(payload) => {
+            assert_eq!(payload.encode(), bytes);
+            assert_eq!(vendor_payload(&payload.to_address()), Some(Ok(payload)));
+        }
+        Err(error) => drop(black_box(error.to_string())),
+    }
+}
+
+/// A signed message of any bytes: no signature that stands in it is that of a key that signed nothing; and what is
+/// signed here is verified, until a byte changes.
+pub fn mesh_signing(bytes: &[u8]) {
+    let strange = strange_key();
+    let public = strange.public_key();
+    let labels = [Label::MapRequest, Label::MapReply, Label::MapRegister];
+    for address in vendor_addresses(bytes) {
+        let (signature, node) = match vendor_payload(&address) {
+            Some(Ok(Payload::Offer(offer))) => (offer.signature, offer.node),
+            Some(Ok(Payload::Answer(answer))) => (answer.signature, answer.node),
+            Some(Ok(Payload::Seal(seal))) => (seal.signature, seal.node),
+            _ => continue,
+        };
+        for label in labels {
+            black_box(verify_message(label, None, bytes, &signature, &node));
+            assert!(!verify_message(label, None, bytes, &signature, &public));
+        }
+    }
+    for label in labels {
+        // A Map-Register's authentication data, when it is as long as it says, stands before the place.
+        let mut message = [bytes, &PLACEHOLDER.0].concat();
+        let Ok(signature) = sign_message(label, Some(&[7; 32]), &mut message, &strange) else {
+            continue;
+        };
+        assert!(verify_message(label, Some(&[7; 32]), &message, &signature, &public));
+        assert!(!verify_message(label, Some(&[8; 32]), &message, &signature, &public));
+        assert!(!verify_message(label, None, &message, &signature, &public));
+        message.push(0);
+        assert!(!verify_message(label, Some(&[7; 32]), &message, &signature, &public));
+    }
+}
+
+/// Every address of a message that could be a Vendor LCAF.
+fn vendor_addresses(bytes: &[u8]) -> Vec<AfiAddress> {
+    let of_records = |records: Vec<EidRecord>| {
+        let locators = records.into_iter().flat_map(|record| record.locators);
+        locators.map(|locator| locator.rloc).collect()
+    };
+    match Message::decode(bytes) {
+        Ok(Message::MapRequest(request)) => request.itr_rlocs,
+        Ok(Message::MapReply(reply)) => of_records(reply.records),
+        Ok(Message::MapRegister(register)) => of_records(register.records),
+        _ => Vec::new(),
     }
 }
 
