@@ -92,12 +92,21 @@ fn the_script_computes_what_is_committed() {
         eprintln!("not checked: this needs python3-cryptography (Debian: apt-get install python3-cryptography)");
         return;
     };
-    let output = Command::new(python)
-        .arg(folder.join("vectors.py"))
-        .arg("check")
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let run = |argument: &str| {
+        let output = Command::new(python)
+            .arg(folder.join("vectors.py"))
+            .arg(argument)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    run("check");
+    let page = std::fs::read_to_string(folder.join("../mesh-security.md")).unwrap();
+    assert!(
+        page.contains(&run("sizes")),
+        "the table of sizes: python3 docs/mesh-security/vectors.py sizes"
+    );
 }
 
 #[test]
