@@ -4,13 +4,13 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     ops::RangeInclusive,
     path::PathBuf,
 };
 
-use ipnet::{IpNet, Ipv4Net};
-use lisp::{EidPrefix, InstanceId, wire::AuthAlgorithm};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use lisp::{EidPrefix, InstanceId, mesh::PublicKey, wire::AuthAlgorithm};
 use serde::{Deserialize, Serialize};
 
 /// Name of an object: lower case letters, digits, `-` and `.`, at most 63 bytes.
@@ -45,6 +45,8 @@ pub struct Node {
     pub labels: Labels,
     /// Site-ID in Map-Registers (RFC 9301 §5.6).
     pub site_id: u64,
+    /// The node's private key; none: the node makes one in its state folder.
+    pub key: Option<Name>,
     /// Map-Servers it registers with and asks.
     pub map_servers: Vec<MapServerPeer>,
     /// Its uplinks.
@@ -92,6 +94,19 @@ pub struct MapServer {
     pub blocks: Vec<EidPrefix>,
     /// Who may register what.
     pub sites: Vec<Site>,
+    /// Instance-IDs whose registrations must carry valid bindings.
+    pub authorities: Vec<InstanceAuthority>,
+}
+
+/// An Instance-ID of a sealed mesh, as a Map-Server sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceAuthority {
+    /// The tenant.
+    pub instance_id: InstanceId,
+    /// Whose signatures bind addresses that are no hash of a key; none: nobody's.
+    pub authority: Option<PublicKey>,
+    /// Whether registrations must carry valid bindings.
+    pub sealed: bool,
 }
 
 /// Store engine of a Map-Server.
@@ -176,7 +191,7 @@ pub enum NetworkKind {
 pub struct Mesh {
     /// The tenant.
     pub instance_id: InstanceId,
-    /// Encryption; `None` is said by the operator, never a default.
+    /// Protection of its packets; `None` is said by the operator, never a default.
     pub encryption: Encryption,
     /// EID space of the mesh; destinations outside are refused.
     pub prefixes: Vec<IpNet>,
@@ -184,11 +199,102 @@ pub struct Mesh {
     pub node_addresses: Vec<IpAddr>,
 }
 
-/// Encryption of a mesh.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Protection of a mesh's packets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Encryption {
     /// Plain RFC 9300 packets, for trusted underlays and third-party xTRs.
     None,
+    /// Every packet is encrypted, and from a node that is bound to its source address.
+    Sealed(Box<SealedMesh>),
+}
+
+/// Who speaks for what in a sealed mesh, and who may join.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedMesh {
+    /// Whose signatures let nodes join, and bind addresses that are no hash of a key.
+    pub authority: Option<PublicKey>,
+    /// Secret with the authority's private key, where this node signs for itself.
+    pub authority_key: Option<Name>,
+    /// Secret with this node's membership, signed offline.
+    pub membership: Option<Name>,
+    /// Secrets with bindings of this node, signed offline.
+    pub bindings: Vec<Name>,
+    /// Who may join without a membership.
+    pub members: Vec<Member>,
+}
+
+/// Who may join a sealed mesh.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its name, for policies; unique among the members.
+    pub name: Option<Name>,
+    /// Who it is.
+    pub who: MemberId,
+    /// Labels, for policies.
+    pub labels: Labels,
+}
+
+/// By what a member is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MemberId {
+    /// By its node key: every EID that is bound to it.
+    Node(PublicKey),
+    /// By one EID, wherever it is.
+    Eid(IpAddr),
+}
+
+impl Network {
+    /// Its mesh, when it is one.
+    #[must_use]
+    pub fn mesh(&self) -> Option<&Mesh> {
+        match &self.kind {
+            NetworkKind::Mesh(mesh) => Some(mesh),
+            NetworkKind::Local(_) => None,
+        }
+    }
+
+    /// Its mesh and what seals it, when it is a sealed mesh.
+    #[must_use]
+    pub fn sealed(&self) -> Option<(&Mesh, &SealedMesh)> {
+        let mesh = self.mesh()?;
+        Some((mesh, mesh.sealed()?))
+    }
+}
+
+impl Mesh {
+    /// What seals it; none: nothing does.
+    #[must_use]
+    pub fn sealed(&self) -> Option<&SealedMesh> {
+        match &self.encryption {
+            Encryption::None => None,
+            Encryption::Sealed(sealed) => Some(sealed),
+        }
+    }
+
+    /// Whether its EID space holds every EID that is the hash of a key.
+    #[must_use]
+    pub fn holds_hashes(&self) -> bool {
+        self.prefixes.iter().any(|prefix| prefix.contains(&crypto_eids()))
+    }
+
+    /// Whether this node's EID in it is the hash of its node key.
+    #[must_use]
+    pub fn node_eid_is_hash(&self) -> bool {
+        self.sealed().is_some() && self.holds_hashes() && !self.node_addresses.iter().any(IpAddr::is_ipv6)
+    }
+
+    /// Whether a NIC's IPv6 EID in it is the hash of a key: one that is given, or one that the node makes.
+    #[must_use]
+    pub fn nic_eid_is_hash(&self, nic: &Nic) -> bool {
+        let wanted = nic.key.is_some() || !nic.addresses.iter().any(IpAddr::is_ipv6);
+        self.sealed().is_some() && self.holds_hashes() && wanted
+    }
+}
+
+/// `fd00::/8`: where every EID lies that is the hash of a key.
+#[must_use]
+pub const fn crypto_eids() -> IpNet {
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0), 8))
 }
 
 /// A local network.
@@ -220,7 +326,9 @@ pub struct Nic {
     pub attach: Attach,
     /// The guest's MAC; derived from the guest's and the NIC's name when not given, so that it survives a move.
     pub mac: [u8; 6],
-    /// The guest's addresses.
+    /// Private key of its IPv6 EID, which is the hash of it.
+    pub key: Option<Name>,
+    /// The guest's addresses, without what is the hash of a key; `Keyring::complete` adds that.
     pub addresses: Vec<IpAddr>,
     /// Prefixes behind the guest.
     pub routed: Vec<IpNet>,
@@ -281,10 +389,12 @@ pub struct Rule {
 pub enum Selector {
     /// Addresses.
     Prefix(IpNet),
-    /// A guest of this node, or a name of the network.
+    /// A guest of this node, a name of the network, or a member of it.
     Name(Name),
-    /// Guests of this node with this label.
+    /// Guests of this node and members of the network with this label.
     Label(String, String),
+    /// Every EID that is bound to a node.
+    Node(PublicKey),
 }
 
 /// What.

@@ -9,19 +9,31 @@ use dataplane::{
     tables::Policy,
 };
 use ipnet::IpNet;
+use lisp::mesh::PublicKey;
 
-use crate::intent::{Intent, PolicyTest, Rule, Selector, Service};
+use crate::intent::{Intent, Member, MemberId, Network, PolicyTest, Rule, Selector, Service};
 
-/// The whole policy of a network: its policies in the order of their names, the rules of each in order.
+/// What is bound to a node in the network at hand, as far as it is known: by its node key. Nothing is known of a node
+/// before it has been met, and rules about it match nobody until then.
+pub type Bound<'a> = &'a dyn Fn(&PublicKey) -> Vec<IpNet>;
+
+/// Of no node anything is known.
 #[must_use]
-pub fn config(intent: &Intent, network: &str, id: NetworkId) -> PolicyConfig {
+pub fn nothing_known(_node: &PublicKey) -> Vec<IpNet> {
+    Vec::new()
+}
+
+/// The whole policy of a network: its policies in the order of their names, the rules of each in order. `bound` says
+/// what selectors by node stand for.
+#[must_use]
+pub fn config(intent: &Intent, network: &str, id: NetworkId, bound: Bound<'_>) -> PolicyConfig {
     let policies = intent.policies.iter().filter(|(_, policy)| policy.network == network);
     let rules = policies.flat_map(|(name, policy)| {
         policy
             .rules
             .iter()
             .enumerate()
-            .flat_map(move |(index, rule)| rules(intent, network, &format!("{name}/rule[{index}]"), rule))
+            .flat_map(move |(index, rule)| rules(intent, network, &format!("{name}/rule[{index}]"), rule, bound))
     });
     PolicyConfig {
         network: id,
@@ -30,9 +42,12 @@ pub fn config(intent: &Intent, network: &str, id: NetworkId) -> PolicyConfig {
 }
 
 /// A rule of the packet path has one kind of service; a rule of the intent may have several.
-fn rules(intent: &Intent, network: &str, name: &str, rule: &Rule) -> Vec<PolicyRule> {
+fn rules(intent: &Intent, network: &str, name: &str, rule: &Rule, bound: Bound<'_>) -> Vec<PolicyRule> {
     // An empty list means anybody to the packet path. Selectors that find nobody must not come to mean that.
-    let (Some(from), Some(to)) = (nets(intent, network, &rule.from), nets(intent, network, &rule.to)) else {
+    let (Some(from), Some(to)) = (
+        nets(intent, network, &rule.from, bound),
+        nets(intent, network, &rule.to, bound),
+    ) else {
         return Vec::new();
     };
     services(&rule.services)
@@ -48,10 +63,10 @@ fn rules(intent: &Intent, network: &str, name: &str, rule: &Rule) -> Vec<PolicyR
 }
 
 /// Prefixes of all selectors; `None` when there are selectors and none of them finds anybody.
-fn nets(intent: &Intent, network: &str, selectors: &[Selector]) -> Option<Vec<IpNet>> {
+fn nets(intent: &Intent, network: &str, selectors: &[Selector], bound: Bound<'_>) -> Option<Vec<IpNet>> {
     let found: BTreeSet<IpNet> = selectors
         .iter()
-        .flat_map(|selector| resolve(intent, network, selector))
+        .flat_map(|selector| resolve(intent, network, selector, bound))
         .collect();
     (selectors.is_empty() || !found.is_empty()).then(|| found.into_iter().collect())
 }
@@ -79,9 +94,9 @@ fn services(services: &[Service]) -> Vec<control::Service> {
     found
 }
 
-/// Who is meant, in a network: addresses of guests with the prefixes behind them, or of a name.
+/// Who is meant, in a network: addresses of guests with the prefixes behind them, of members, or of a name.
 #[must_use]
-pub fn resolve(intent: &Intent, network: &str, selector: &Selector) -> Vec<IpNet> {
+pub fn resolve(intent: &Intent, network: &str, selector: &Selector, bound: Bound<'_>) -> Vec<IpNet> {
     let nics = |wanted: &dyn Fn(&str, &crate::intent::Guest) -> bool| -> Vec<IpNet> {
         let guests = intent.guests.iter().filter(|(name, guest)| wanted(name, guest));
         let nics = guests
@@ -98,16 +113,40 @@ pub fn resolve(intent: &Intent, network: &str, selector: &Selector) -> Vec<IpNet
     };
     match selector {
         Selector::Prefix(net) => vec![*net],
-        Selector::Label(key, value) => nics(&|_, guest| guest.labels.get(key) == Some(value)),
+        Selector::Node(node) => bound(node),
+        Selector::Label(key, value) => {
+            let mut found = nics(&|_, guest| guest.labels.get(key) == Some(value));
+            found.extend(members(intent, network, bound, &|member| {
+                member.labels.get(key) == Some(value)
+            }));
+            found
+        }
         Selector::Name(name) => {
             let guest = nics(&|guest, _| guest == name);
             if !guest.is_empty() {
                 return guest;
             }
             let named = intent.networks.get(network).and_then(|network| network.names.get(name));
-            named.into_iter().flatten().copied().map(IpNet::from).collect()
+            let mut found: Vec<IpNet> = named.into_iter().flatten().copied().map(IpNet::from).collect();
+            found.extend(members(intent, network, bound, &|member| {
+                member.name.as_ref() == Some(name)
+            }));
+            found
         }
     }
+}
+
+/// What is known of some members of a network.
+fn members(intent: &Intent, network: &str, bound: Bound<'_>, wanted: &dyn Fn(&Member) -> bool) -> Vec<IpNet> {
+    let sealed = intent.networks.get(network).and_then(Network::sealed);
+    let members = sealed.into_iter().flat_map(|(_, sealed)| &sealed.members);
+    members
+        .filter(|member| wanted(member))
+        .flat_map(|member| match &member.who {
+            MemberId::Node(node) => bound(node),
+            MemberId::Eid(eid) => vec![IpNet::from(*eid)],
+        })
+        .collect()
 }
 
 /// Why a test of a policy fails.
@@ -163,13 +202,19 @@ const MOST: usize = 1_000_000;
 ///
 /// # Errors
 /// The first packet whose answer is not the expected one.
-pub fn run(intent: &Intent, config: &PolicyConfig, network: &str, test: &PolicyTest) -> Result<(), Failure> {
+pub fn run(
+    intent: &Intent,
+    config: &PolicyConfig,
+    network: &str,
+    test: &PolicyTest,
+    bound: Bound<'_>,
+) -> Result<(), Failure> {
     let from = probes(
-        &resolve(intent, network, &test.from),
+        &resolve(intent, network, &test.from, bound),
         config.rules.iter().flat_map(|rule| &rule.from),
     );
     let to = probes(
-        &resolve(intent, network, &test.to),
+        &resolve(intent, network, &test.to, bound),
         config.rules.iter().flat_map(|rule| &rule.to),
     );
     let packets = packets(config, test.service.as_ref());
@@ -355,14 +400,14 @@ mod tests {
         service: Option<Service>,
         allow: bool,
     ) -> Result<(), Failure> {
-        let config = config(intent, "plant", NetworkId(1));
+        let config = config(intent, "plant", NetworkId(1), &nothing_known);
         let test = PolicyTest {
             from,
             to,
             service,
             allow,
         };
-        run(intent, &config, "plant", &test)
+        run(intent, &config, "plant", &test, &nothing_known)
     }
 
     #[test]
@@ -372,7 +417,7 @@ mod tests {
             rule(nobody.clone(), vec![], vec![], true),
             rule(vec![], nobody, vec![], true),
         ]);
-        assert_eq!(config(&intent, "plant", NetworkId(1)).rules, Vec::new());
+        assert_eq!(config(&intent, "plant", NetworkId(1), &nothing_known).rules, Vec::new());
     }
 
     #[test]
@@ -387,7 +432,7 @@ mod tests {
             rule(vec![], vec![], services, true),
             rule(vec![], vec![], vec![], false),
         ]);
-        let config = config(&intent, "plant", NetworkId(1));
+        let config = config(&intent, "plant", NetworkId(1), &nothing_known);
         let short: Vec<_> = config
             .rules
             .iter()

@@ -244,6 +244,7 @@ async fn trace(State(node): Node, Json(request): Json<TraceRequest>) -> Result<J
             let query = Query::TraceInbound {
                 from: Rloc::new(from),
                 instance_id: mesh.instance_id,
+                node: None,
                 packet: described.packet(),
             };
             (query, described.to_string())

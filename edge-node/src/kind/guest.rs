@@ -26,6 +26,12 @@ pub struct Nic {
     /// given, so that it survives a move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
+    /// Name of a `Secret` with an EID's private key, for a sealed mesh: the NIC's IPv6 address is the hash of the key and
+    /// need not stand in `addresses`. A NIC with neither key nor IPv6 address gets a key of its own, made by the node,
+    /// where the mesh's prefixes hold `fd00::/8`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-credential" = true))]
+    pub key: Option<String>,
     /// The guest's addresses: EIDs in a mesh. Without an IPv4 address it gets the next free one of the network's slice.
     #[serde(default)]
     pub addresses: Vec<String>,

@@ -22,6 +22,29 @@ pub struct MapServerSpec {
     /// Who may register what.
     #[serde(default)]
     pub sites: Vec<Site>,
+    /// Instance-IDs whose registrations must carry valid bindings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub authorities: Vec<InstanceAuthority>,
+}
+
+/// An Instance-ID of a sealed mesh, as a Map-Server sees it.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct InstanceAuthority {
+    /// Tenant.
+    #[schemars(range(max = 16_777_214))]
+    pub instance_id: u32,
+    /// Public key of the network's authority, `p256:…`; without it only addresses that are the hash of a key can be
+    /// registered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<String>,
+    /// Whether registrations must carry valid bindings.
+    #[serde(default = "yes")]
+    pub sealed: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// Store of a Map-Server.

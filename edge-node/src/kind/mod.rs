@@ -19,8 +19,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use guest::{Attach, GuestSpec, Nic, Tap, Veth};
-pub use map_server::{MapServerSpec, Site, SiteKey, SitePrefix, Store};
-pub use network::{Encryption, Ipv4, Local, Mesh, NetworkSpec};
+pub use map_server::{InstanceAuthority, MapServerSpec, Site, SiteKey, SitePrefix, Store};
+pub use network::{Encryption, Ipv4, Local, Member, Mesh, NetworkSpec};
 pub use node::{Algorithm, MapServerPeer, NodeSpec, PeerKey, Uplink};
 pub use policy::{Action, PolicySpec, Rule, Selector, Test};
 pub use secret::SecretSpec;

@@ -11,6 +11,11 @@ pub struct NodeSpec {
     /// Site-ID in Map-Registers (RFC 9301, section 5.6).
     #[serde(default)]
     pub site_id: u64,
+    /// Name of a `Secret` with the node's private key, as `weft key new` writes it. When not given the node makes one at
+    /// its first start: `keys/node.key` in its state folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-credential" = true))]
+    pub key: Option<String>,
     /// Map-Servers it registers with and asks.
     #[serde(default)]
     pub map_servers: Vec<MapServerPeer>,

@@ -52,12 +52,15 @@ pub struct Selector {
     /// Addresses, such as `fd07::/16`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
-    /// A guest of this node, or one of the network's names.
+    /// A guest of this node, one of the network's names, or a member of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Guests of this node with this label: `role=machine`.
+    /// Guests of this node and members of the network with this label: `role=machine`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
+    /// Every EID that is bound to a node: a member's name, or a node key `p256:…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
 }
 
 /// A test.

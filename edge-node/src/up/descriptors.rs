@@ -455,6 +455,7 @@ mod tests {
             network: "plant".into(),
             attach: Attach::Veth { interface: "vb".into() },
             mac: [2, 0, 0, 0, 0, 1],
+            key: None,
             addresses: Vec::new(),
             routed: Vec::new(),
         };

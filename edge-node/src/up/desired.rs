@@ -28,7 +28,7 @@ pub const VNET_HEADER: u8 = dataplane::port::vnet::HEADER;
 /// Bytes in front of an inner packet on an IPv6 underlay: IPv6, UDP and LISP headers.
 const OVERHEAD: u32 = 40 + 8 + 8;
 /// Kept free in guests' MTU for what a sealed packet needs more, so that sealing a network changes no guest.
-const RESERVE: u32 = 24;
+const RESERVE: u32 = 28;
 /// Least MTU of IPv6.
 const MIN_MTU: u32 = 1280;
 /// Interface of the exit to the host's network.
@@ -60,7 +60,7 @@ impl Desired {
         for (name, network) in &intent.networks {
             let id = names::network(name);
             desired.networks.insert(id, self::network(intent, name, network));
-            desired.policies.insert(id, policy::config(intent, name, id));
+            desired.policies.insert(id, policy::config(intent, name, id, &policy::nothing_known));
         }
         for (guest, spec) in &intent.guests {
             for nic in &spec.nics {
@@ -169,6 +169,7 @@ fn network(intent: &Intent, name: &str, network: &intent::Network) -> NetworkCon
         intent::NetworkKind::Mesh(mesh) => {
             let protection = match mesh.encryption {
                 Encryption::None => Protection::Clear,
+                Encryption::Sealed(_) => Protection::Sealed,
             };
             let kind = NetworkKind::Mesh {
                 instance_id: mesh.instance_id,

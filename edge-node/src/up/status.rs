@@ -147,8 +147,10 @@ pub fn warnings(intent: &Intent) -> Vec<String> {
         if let NetworkKind::Mesh(mesh) = &network.kind {
             match mesh.encryption {
                 Encryption::None => warnings.push(format!(
-                    "encryption: none: packets of network `{name}` travel in clear, and anybody on the underlay may read and forge them"
+                    "encryption: none: network `{name}`: packets travel in clear text and unauthenticated: whoever sees the underlay \
+                     reads them, whoever reaches it can forge them"
                 )),
+                Encryption::Sealed(_) => {}
             }
         }
         if !intent.policies.values().any(|policy| policy.network == *name) {

@@ -8,7 +8,7 @@ use std::{
 use ipnet::IpNet;
 use ring::digest;
 
-use super::{Place, Reader, exactly_one, network, text};
+use super::{Place, Reader, exactly_one, network, sealed, text};
 use crate::{
     document::{self, Document},
     intent::{Attach, Guest, Intent, Network, NetworkKind, Nic, TapNamespace},
@@ -96,12 +96,14 @@ fn nics<'a>(reader: &mut Reader<'a>, document: &'a Document, nics: &[kind::Nic],
         let network = network.and_then(|_| reader.intent.networks.get(&nic.network).cloned());
         let addresses = addresses(reader, document, &path, nic, network.as_ref(), taken);
         let routed = routed(reader, document, &path, nic, network.as_ref(), taken);
+        let key = sealed::nic(reader, document, &path, nic, network.as_ref(), &addresses, &routed);
         if let Some(attach) = attach {
             found.push(Nic {
                 name: nic.name.clone(),
                 network: nic.network.clone(),
                 attach,
                 mac,
+                key,
                 addresses,
                 routed,
             });
@@ -413,8 +415,15 @@ fn allocate(reader: &mut Reader<'_>, previous: &Intent, claims: &Claims<'_>) {
                 }
             }
             let said = reader.document(KindName::Guest, name);
+            let hashed = reader
+                .intent
+                .networks
+                .get(&nic.network)
+                .and_then(Network::mesh)
+                .is_some_and(|mesh| mesh.nic_eid_is_hash(nic));
             if nic.addresses.is_empty()
                 && slice.is_none()
+                && !hashed
                 && let Some(document) = said.filter(|document| nothing_said(document, &path))
             {
                 let network = &nic.network;

@@ -7,7 +7,7 @@ use lisp::{EidPrefix, InstanceId};
 use super::{Place, Reader, text};
 use crate::{
     document::{self, Document},
-    intent::{MapServer, Site, SiteKey, SitePrefix, StoreKind},
+    intent::{InstanceAuthority, MapServer, Site, SiteKey, SitePrefix, StoreKind},
     kind::{self, MapServerSpec, Store},
     tree::{Path, shorten},
 };
@@ -20,6 +20,7 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, document: &'a Document) {
     let listen = listen(reader, document, &spec.then("listen"), &object.spec.listen);
     let blocks = blocks(reader, document, &spec.then("blocks"), &object.spec.blocks);
     let sites = sites(reader, document, &spec.then("sites"), &object.spec.sites);
+    let authorities = authorities(reader, document, &spec.then("authorities"), &object.spec.authorities);
     reader.intent.map_servers.insert(
         document.name.clone(),
         MapServer {
@@ -30,6 +31,7 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, document: &'a Document) {
             },
             blocks,
             sites,
+            authorities,
         },
     );
 }
@@ -75,6 +77,41 @@ fn blocks(reader: &mut Reader<'_>, document: &Document, path: &Path, texts: &[St
             continue;
         }
         found.push(block);
+    }
+    found
+}
+
+fn authorities(
+    reader: &mut Reader<'_>,
+    document: &Document,
+    path: &Path,
+    authorities: &[kind::InstanceAuthority],
+) -> Vec<InstanceAuthority> {
+    let mut found: Vec<InstanceAuthority> = Vec::new();
+    for (index, said) in authorities.iter().enumerate() {
+        let path = path.then(index);
+        let instance_id = InstanceId::new(said.instance_id).unwrap_or(InstanceId::DEFAULT);
+        if found.iter().any(|other| other.instance_id == instance_id) {
+            reader.fail(
+                document,
+                &path.then("instanceId"),
+                format!("Instance-ID {instance_id} stands here twice"),
+                "keep one of the two: a network has one authority",
+            );
+            continue;
+        }
+        let authority = match &said.authority {
+            Some(text) => match reader.public_key(document, &path.then("authority"), text) {
+                Some(key) => Some(key),
+                None => continue,
+            },
+            None => None,
+        };
+        found.push(InstanceAuthority {
+            instance_id,
+            authority,
+            sealed: said.sealed,
+        });
     }
     found
 }

@@ -6,6 +6,7 @@ mod map_server;
 mod network;
 mod node;
 mod policy;
+mod sealed;
 mod secret;
 pub(super) mod text;
 
@@ -14,6 +15,7 @@ use std::{
     net::SocketAddr,
 };
 
+use lisp::mesh::PublicKey;
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -249,6 +251,27 @@ impl<'a> Reader<'a> {
         self.errors
             .push(document.credential_error(path, "there is no Secret of this name", help));
         false
+    }
+
+    /// A public key. What is none may be a private one: it is not shown.
+    fn public_key(&mut self, document: &Document, path: &Path, text: &str) -> Option<PublicKey> {
+        match text.parse() {
+            Ok(key) => Some(key),
+            Err(error) => {
+                self.broken.insert((document.kind, document.name.clone()));
+                self.errors.push(document.credential_error(
+                    path,
+                    format!("this is no public key: {error}"),
+                    "write what `weft key show FILE` prints: `p256:` and 66 hex digits",
+                ));
+                None
+            }
+        }
+    }
+
+    /// The named `Secret`, where one is named.
+    fn optional_secret(&mut self, document: &Document, path: &Path, name: Option<&String>) -> Option<String> {
+        name.filter(|name| self.secret(document, path, name)).cloned()
     }
 
     /// Takes an interface of this machine for one use.

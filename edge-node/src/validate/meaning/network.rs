@@ -8,10 +8,10 @@ use std::{
 use ipnet::{IpNet, Ipv4Net};
 use lisp::InstanceId;
 
-use super::{Place, Reader, exactly_one, text};
+use super::{Place, Reader, exactly_one, sealed, text};
 use crate::{
     document::Document,
-    intent::{Encryption, Ipv4Subnet, Local, Mesh, Network, NetworkKind},
+    intent::{Ipv4Subnet, Local, Mesh, Network, NetworkKind},
     kind::{self, KindName, NetworkSpec},
     tree::{Path, shorten},
 };
@@ -33,8 +33,13 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, document: &'a Document) {
             "say what is on the other side, once: `mesh: {…}` or `local: {…}`",
         );
     }
+    let slice = spec.ipv4.as_ref().and_then(|ipv4| ipv4.slice.as_deref());
     let kind = match (&spec.mesh, &spec.local) {
-        (Some(mesh), _) => NetworkKind::Mesh(self::mesh(reader, document, &path.then("mesh"), mesh)),
+        (Some(mesh), _) => {
+            let mesh = self::mesh(reader, document, &path.then("mesh"), mesh);
+            sealed::slice(reader, document, &path.then("ipv4").then("slice"), &mesh, slice);
+            NetworkKind::Mesh(mesh)
+        }
         (_, local) => NetworkKind::Local(Local {
             nat44: local.as_ref().is_none_or(|local| local.nat44),
             nat66: local.as_ref().is_none_or(|local| local.nat66),
@@ -139,14 +144,15 @@ fn mesh(reader: &mut Reader<'_>, document: &Document, path: &Path, mesh: &kind::
             node_addresses.push(address);
         }
     }
-    Mesh {
+    let encryption = sealed::read(reader, document, path, mesh, &prefixes);
+    let read = Mesh {
         instance_id,
-        encryption: match mesh.encryption {
-            kind::Encryption::None => Encryption::None,
-        },
+        encryption,
         prefixes,
         node_addresses,
-    }
+    };
+    sealed::node_addresses(reader, document, &path.then("nodeAddresses"), &read);
+    read
 }
 
 /// Whether an address lies in the mesh's EID space; complains when not.

@@ -30,10 +30,12 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, document: &'a Document) {
     let spec = Path::parse("spec");
     let map_servers = map_servers(reader, document, &spec.then("mapServers"), &object.spec.map_servers);
     let uplinks = uplinks(reader, document, &spec.then("uplinks"), &object.spec.uplinks);
+    let key = reader.optional_secret(document, &spec.then("key"), object.spec.key.as_ref());
     reader.intent.node = Some(Node {
         name: document.name.clone(),
         labels: object.metadata.labels,
         site_id: object.spec.site_id,
+        key,
         map_servers,
         uplinks,
     });
