@@ -510,6 +510,8 @@ pub enum Query {
     },
     /// The mesh SAs.
     Sas,
+    /// The bindings: a restarted control takes them over as it does the mappings.
+    Bindings,
     /// Start (`Some`) or stop (`None`) sending [`Event::Captured`].
     Capture(Option<CaptureFilter>),
     /// Entries of the mapping table with their use.
@@ -567,6 +569,8 @@ pub enum Answer {
     Connections(Vec<ConnectionStatus>),
     /// The mesh SAs, in order of node and age.
     Sas(Vec<SaStatus>),
+    /// The bindings.
+    Bindings(Vec<BindingConfig>),
     /// The question cannot be answered, in words.
     Refused(String),
 }

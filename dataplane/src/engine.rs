@@ -64,7 +64,11 @@ impl Engine {
     /// Makes `change` true. Descriptors are the caller's matter. Packets that waited for a mapping come out in `out`.
     /// The error is for the operator.
     pub fn apply(&mut self, now: Instant, change: &Change, pool: &mut Pool, out: &mut Output) -> Result<(), String> {
+        let before = Arc::clone(&self.worker.tables.small.load().uplinks);
         let Applied { gone, ready } = self.writer.apply(now, change)?;
+        if before.retired.is_raised() && !before.list.is_empty() {
+            self.burst(now, pool, out, announce);
+        }
         for id in gone.ports {
             self.worker.counters.forget_port(id);
             self.worker.advertise_at.remove(&id);
@@ -191,8 +195,8 @@ impl Engine {
     }
 
     /// Answers [`Query::Counters`], [`Query::TraceOutbound`], [`Query::TraceInbound`], [`Query::Capture`],
-    /// [`Query::Mappings`], [`Query::Connections`] and [`Query::Sas`]; `None` for what the engine does not know.
-    /// [`Engine::ask`] knows more.
+    /// [`Query::Mappings`], [`Query::Connections`], [`Query::Sas`] and [`Query::Bindings`]; `None` for what the engine
+    /// does not know. [`Engine::ask`] knows more.
     pub fn query(&mut self, now: Instant, query: &Query) -> Option<Answer> {
         let snapshot = self.worker.tables.small.load_full();
         let worker = &mut self.worker;
@@ -215,6 +219,7 @@ impl Engine {
                 now,
             )),
             Query::Sas => Answer::Sas(self.writer.sa_status(now)),
+            Query::Bindings => Answer::Bindings(self.writer.bindings()),
             Query::Capture(filter) => {
                 worker.capture.set(filter.clone());
                 Answer::Ok
@@ -303,6 +308,15 @@ impl Engine {
         );
         self.worker.runs.flush(out);
         self.worker.coalescer.flush(out);
+    }
+}
+
+/// Our addresses have changed: every node that we could send to hears it from us at once, from the port that we are to be
+/// reached at. Data alone would not say so, since it leaves from other ports.
+fn announce(worker: &mut Worker, burst: &mut Burst<'_>) {
+    for node in worker.tables.nodes.all() {
+        // A node without an SA, or without a way to it, hears when there is one.
+        let _ = pipeline::send_to_node(worker, burst, node.name, None, &Inside::Probe(0));
     }
 }
 

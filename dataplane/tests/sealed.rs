@@ -547,6 +547,11 @@ fn a_resynchronisation_keeps_sas_and_drops_bindings_that_it_does_not_name() {
     b.apply(&binding("[7]10.7.0.1/32", A));
     b.apply(&Change::Commit(dataplane::control::Generation(2)));
     assert_eq!(sas(&mut b).len(), 1);
+    let Some(Answer::Bindings(bindings)) = b.engine.query(b.now, &Query::Bindings) else {
+        panic!()
+    };
+    let prefixes: Vec<String> = bindings.iter().map(|binding| binding.prefix.to_string()).collect();
+    assert_eq!(prefixes, ["[7]10.7.0.1/32"]);
     one_frame(&deliver(&mut b, FROM_A, &one(&mut a, &guest, 1)));
     let v6 = Spec::new(&guest, "fd00::1", "fd00::2").udp(1, 2, b"x");
     let datagram = wire(&mut a.send(&guest, &v6)).remove(0);
@@ -653,6 +658,33 @@ fn a_node_roams_after_a_good_tag_and_comes_home() {
         mtu: Some(1300),
     }));
     assert_eq!(b.send(&guest_b, &big).to_uplinks.len(), 0, "told that it is too big");
+}
+
+#[test]
+fn a_node_whose_address_changes_says_so_at_once() {
+    let (mut a, guest_a, mut b, guest_b) = friends(RLOCS, Suite::Aes128Gcm);
+    one_frame(&deliver(&mut b, FROM_A, &one(&mut a, &guest_a, 1)));
+    let uplink = |address: &str| {
+        Change::PutUplink(dataplane::control::UplinkConfig {
+            id: dataplane::control::UplinkId(1),
+            name: "eth0".into(),
+            addresses: vec![ip(address)],
+            source_ports: 4,
+            mtu: 1500,
+        })
+    };
+    assert!(a.apply(&uplink("192.0.2.1")).to_uplinks.is_empty(), "the same");
+    let out = a.apply(&uplink("198.51.100.7"));
+    assert_eq!(out.to_uplinks.len(), 1);
+    let out = b.receive(out.to_uplinks, 1);
+    assert_eq!(roamed(&out.events), [Some("198.51.100.7:4341".into())]);
+    // Data, from whatever port, does not contradict.
+    deliver(&mut b, "198.51.100.7:49152", &one(&mut a, &guest_a, 1));
+    let reply = Spec::new(&guest_b, "10.7.0.2", "10.7.0.1").udp(2000, 1, b"x");
+    assert_eq!(
+        b.send(&guest_b, &reply).to_uplinks[0].remote.to_string(),
+        "198.51.100.7:4341"
+    );
 }
 
 #[test]

@@ -254,6 +254,13 @@ impl Nodes {
         self.nodes.pin().get(name).map(Arc::clone)
     }
 
+    /// All nodes, in order of their names.
+    pub fn all(&self) -> Vec<Arc<Node>> {
+        let mut all: Vec<_> = self.nodes.pin().values().map(Arc::clone).collect();
+        all.sort_by_key(|node| node.name);
+        all
+    }
+
     /// What one of our indices is.
     #[inline]
     pub fn sa(&self, index: SaIndex) -> Option<Arc<SaEntry>> {

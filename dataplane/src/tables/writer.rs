@@ -14,8 +14,8 @@ use lisp::{EidPrefix, Rloc};
 use self::sweep::Named;
 use crate::{
     control::{
-        Change, Generation, LocalExitConfig, MappingConfig, MeshNode, NetworkConfig, NetworkId, NetworkKind,
-        PathHealth, PolicyConfig, PortConfig, PortId, SaStatus, SaUse, UplinkConfig, UplinkId,
+        BindingConfig, Change, Generation, LocalExitConfig, MappingConfig, MeshNode, NetworkConfig, NetworkId,
+        NetworkKind, PathHealth, PolicyConfig, PortConfig, PortId, SaStatus, SaUse, UplinkConfig, UplinkId,
     },
     tables::{
         LocalExit, Mapping, Network, Policy, Port, Retired, Snapshot, Tables, Uplink, Uplinks, mapping::Usage,
@@ -142,6 +142,12 @@ impl Writer {
     /// All pairs of mesh SAs, in order of node and age.
     pub fn sa_status(&self, now: Instant) -> Vec<SaStatus> {
         self.mesh.status(&self.tables, now)
+    }
+
+    /// The bindings, in order of their prefixes.
+    pub fn bindings(&self) -> Vec<BindingConfig> {
+        let all = self.tables.bindings.all();
+        all.iter().map(|binding| binding.config.clone()).collect()
     }
 
     /// Use of the mesh SAs that were used since the last call.
