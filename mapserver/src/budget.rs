@@ -63,9 +63,26 @@ impl Budget {
         destination: IpAddr,
         bytes: usize,
     ) -> bool {
+        self.charge(limits, now, source, destination, on_the_wire(destination, bytes))
+    }
+
+    /// Whether a copy of the `bytes` that came from `source` may be sent on to an ETR, which will answer to `answered`;
+    /// then they are spent. Other headers of the copy are free: they are a few bytes, and one copy is all there is.
+    pub(crate) fn spend_copy(
+        &mut self,
+        limits: &Limits,
+        now: WallMillis,
+        source: IpAddr,
+        answered: IpAddr,
+        bytes: usize,
+    ) -> bool {
+        self.charge(limits, now, source, answered, on_the_wire(source, bytes))
+    }
+
+    fn charge(&mut self, limits: &Limits, now: WallMillis, source: IpAddr, destination: IpAddr, price: u64) -> bool {
         let burst = u64::from(limits.request_burst).saturating_mul(1000);
         let payer = self.sources.touch(limits.sources, source, now, burst);
-        let Some(left) = payer.credit.checked_sub(on_the_wire(destination, bytes)) else {
+        let Some(left) = payer.credit.checked_sub(price) else {
             return false;
         };
         if source != destination {

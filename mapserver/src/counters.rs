@@ -104,6 +104,8 @@ counters! {
     map_request => "map-request",
     /// Map-Requests sent on to an ETR.
     forwarded => "forwarded",
+    /// ETRs that a Map-Request of several records was not sent on to, since one got it already.
+    further_etr => "further-etr",
     /// Map-Replies on behalf of an ETR.
     proxy_reply => "proxy-reply",
     /// Negative Map-Replies: no LISP EID, 15 minutes.

@@ -1,6 +1,9 @@
 //! Map-Requests (RFC 9301 §5.2, §8.3, §8.4): answered from the table, answered in the negative, or sent on to an ETR.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
 
 use lisp::wire::{Ecm, EidRecord, MapReply, MapRequest, MessageType};
 use lisp::{CONTROL_PORT, DATA_PORT, EidPrefix, Rloc};
@@ -120,12 +123,16 @@ impl MapServer {
             }
         }
         self.reply(asked, itr, answers, &mut etrs);
-        // One copy for each ETR, however many of its prefixes were asked for.
-        etrs.sort();
-        etrs.dedup_by_key(|(etr, _)| *etr);
-        for (etr, prefix) in etrs {
-            self.forward(asked, etr, &prefix);
+        // One copy for one message, however many ETRs were asked for: senders ask for one record (RFC 9301 §5.2), and
+        // whoever asks for more must not make us send more than came in. The ETR of the first such record gets it.
+        let Some(&(first, prefix)) = etrs.first() else {
+            return;
+        };
+        let others: BTreeSet<IpAddr> = etrs.iter().map(|(etr, _)| *etr).filter(|etr| *etr != first).collect();
+        for _ in others {
+            self.count(Count::further_etr);
         }
+        self.forward(asked, itr, first, &prefix);
     }
 
     /// One Map-Reply with all records that are answered here, if the source has paid for it. A proxy reply that it
@@ -189,8 +196,16 @@ impl MapServer {
         });
     }
 
-    /// Re-encapsulates towards an ETR; the Map-Request stays byte for byte what it was (RFC 9301 §8.3).
-    fn forward(&mut self, asked: &Asked, etr: IpAddr, prefix: &EidPrefix) {
+    /// Re-encapsulates towards an ETR; the Map-Request stays byte for byte what it was (RFC 9301 §8.3). It is paid for
+    /// like an answer, since an answer is what it brings about.
+    fn forward(&mut self, asked: &Asked, itr: SocketAddr, etr: IpAddr, prefix: &EidPrefix) {
+        let source = asked.from.ip();
+        if !self
+            .budget
+            .spend_copy(&self.config.limits, asked.wall, source, itr.ip(), asked.bytes)
+        {
+            return self.count(Count::budget_exceeded);
+        }
         let ecm = match &asked.envelope {
             Some(ecm) => Ecm {
                 to_etr: true,

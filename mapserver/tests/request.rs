@@ -539,7 +539,7 @@ fn with_the_d_bit_no_map_reply_is_sent() {
 }
 
 #[test]
-fn several_records_are_answered_in_one_map_reply_and_one_copy_for_each_etr() {
+fn several_records_are_answered_in_one_map_reply_and_one_copy_to_one_etr() {
     let (mut server, _) = plant(true);
     register(
         &mut server,
@@ -564,6 +564,80 @@ fn several_records_are_answered_in_one_map_reply_and_one_copy_for_each_etr() {
     let reply = MapReply::decode(&sent[0].payload).unwrap();
     assert_eq!(prefixes(&reply.records), ["[1]10.1.0.0/16", "[1]10.8.0.0/13"]);
     assert_eq!(sent[1].destination, Xtr::new(2).address);
+}
+
+#[test]
+fn many_records_of_many_etrs_make_one_copy() {
+    let mut server = Server::new(config(vec![site("plant", &["10.0.0.0/8"])]));
+    for number in 1..=16u8 {
+        register(
+            &mut server,
+            &mut Xtr::new(number),
+            &[&format!("10.{number}.0.0/16")],
+            false,
+        );
+    }
+    let mut asked = request("10.1.2.3", "203.0.113.9");
+    asked
+        .records
+        .extend((2..=16).map(|number| RequestRecord::for_eid(&eid(&format!("10.{number}.2.3")))));
+    let bytes = ecm("10.1.2.3", &asked).encode();
+    let (mut bytes_in, mut bytes_out) = (0, 0);
+    for _ in 0..20 {
+        bytes_in += bytes.len() + HEADERS;
+        let sent = server.deliver(ITR, &bytes);
+        bytes_out += sent
+            .iter()
+            .map(|transmit| transmit.payload.len() + HEADERS)
+            .sum::<usize>();
+        assert!(bytes_out <= bytes_in, "{bytes_out} > {bytes_in}");
+        let [copy] = &sent[..] else { panic!("{sent:?}") };
+        assert_eq!(
+            copy.destination,
+            Xtr::new(1).address,
+            "the first record says whose it is"
+        );
+    }
+    server.counted(&[("map-request", 20), ("forwarded", 20), ("further-etr", 20 * 15)]);
+}
+
+#[test]
+fn answers_and_copies_together_are_not_more_than_what_came_in() {
+    let (mut server, _) = plant(true);
+    register(&mut server, &mut Xtr::new(2), &["[1]10.2.0.0/16"], false);
+    let asked = with(|request| {
+        let more = ["[1]10.2.0.1", "[1]10.9.0.1", "[1]192.0.2.1"];
+        request
+            .records
+            .extend(more.iter().map(|target| RequestRecord::for_eid(&eid(target))));
+    });
+    let bytes = ecm("[1]10.1.2.3", &asked).encode();
+    let (mut bytes_in, mut bytes_out, mut transmits) = (0, 0, 0);
+    for _ in 0..40 {
+        bytes_in += bytes.len() + HEADERS;
+        let sent = server.deliver(ITR, &bytes);
+        transmits += sent.len();
+        bytes_out += sent
+            .iter()
+            .map(|transmit| transmit.payload.len() + HEADERS)
+            .sum::<usize>();
+        assert!(bytes_out <= bytes_in, "{bytes_out} > {bytes_in}");
+    }
+    assert!(transmits > 0);
+}
+
+#[test]
+fn a_third_party_is_not_flooded_by_way_of_etrs_either() {
+    let (mut server, _) = plant(false);
+    let victim = with(|request| request.itr_rlocs = vec![AfiAddress::Ip(ip("192.0.2.66"))]);
+    let bytes = ecm("[1]10.1.2.3", &victim).encode();
+    let copies: usize = (0..1000u32)
+        .map(|source| {
+            let from = format!("203.0.{}.{}:4342", source / 250, source % 250 + 1);
+            server.deliver(&from, &bytes).len()
+        })
+        .sum();
+    assert_eq!(copies, Limits::default().third_party_replies_per_second as usize);
 }
 
 // ---- amplification ----
