@@ -374,6 +374,8 @@ pub enum Event {
         eid: Eid,
         /// Who sent the data packet.
         from: Rloc,
+        /// Who sealed it; `None`: it came in clear.
+        node: Option<MeshNode>,
     },
     /// A control message in a data header (Instance-ID 0xffffff).
     ControlInData {

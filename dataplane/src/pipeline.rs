@@ -411,7 +411,8 @@ fn from_outside(worker: &mut Worker, burst: &mut Burst<'_>, mut subject: Subject
         Err(Undecided::Drop(DropReason::UnservedEid)) => {
             let eid = subject.network.eid(subject.ip.key.destination_address());
             if worker.unserved.allows((eid, from), burst.now) {
-                burst.out.events.push(Event::UnservedEid { eid, from });
+                let node = subject.origin.node();
+                burst.out.events.push(Event::UnservedEid { eid, from, node });
             }
             return Err(DropReason::UnservedEid);
         }

@@ -60,7 +60,9 @@ impl Desired {
         for (name, network) in &intent.networks {
             let id = names::network(name);
             desired.networks.insert(id, self::network(intent, name, network));
-            desired.policies.insert(id, policy::config(intent, name, id, &policy::nothing_known));
+            desired
+                .policies
+                .insert(id, policy::config(intent, name, id, &policy::nothing_known));
         }
         for (guest, spec) in &intent.guests {
             for nic in &spec.nics {

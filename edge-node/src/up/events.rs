@@ -18,7 +18,7 @@ use lisp::{EidPrefix, Mapping, Rloc};
 use tokio::sync::mpsc;
 use xtr::{Command, Event};
 
-use super::{node::Node, packets::FromPackets};
+use super::{node::Node, packets::FromPackets, shell::Outgoing};
 
 /// A path MTU that the kernel told us is believed for this long (RFC 8201 §4).
 const PATH_MTU_LIFE: Duration = Duration::from_secs(600);
@@ -39,6 +39,7 @@ impl Node {
                 self.greet(&hello, starts);
                 self.descriptors.adopt(&hello, descriptors, &self.interfaces.borrow());
                 self.send_everything().await;
+                self.greet_sealed(&hello, starts);
             }
             FromPackets::Lost(reason) => {
                 self.connected = false;
@@ -51,6 +52,7 @@ impl Node {
     }
 
     fn heard(&mut self, event: PacketEvent) {
+        let Some(event) = self.heard_sealed(event) else { return };
         match event {
             PacketEvent::MapCacheMiss { eid, source } => {
                 self.shell.command(Command::Resolve {
@@ -58,10 +60,11 @@ impl Node {
                     source: Some(source),
                 });
             }
-            PacketEvent::UnservedEid { eid, from } => {
+            PacketEvent::UnservedEid { eid, from, node } => {
                 self.shell.command(Command::SolicitMapRequest {
                     eid,
                     to: Rloc::new(from.address),
+                    node,
                 });
             }
             PacketEvent::TrafficSent(rlocs) => self.shell.command(Command::TrafficSent { rlocs }),
@@ -100,6 +103,7 @@ impl Node {
                 }
             }
             PacketEvent::Descriptors(_) => {}
+            other => tracing::debug!(?other, "an event that nobody waits for"),
         }
     }
 
@@ -141,12 +145,18 @@ impl Node {
 
     /// Carries out what the xTR has to say.
     pub(super) fn flush_xtr(&mut self) {
-        let mut changes = Vec::new();
+        let (mut changes, mut queries) = (Vec::new(), Vec::new());
         let mut answered = Vec::new();
-        for event in self.shell.flush() {
+        for event in self.shell.events() {
+            let Some(event) = self.said_sealed(event, &mut changes, &mut queries) else {
+                continue;
+            };
             match event {
-                Event::MappingInstalled { mapping, .. } => {
-                    let config = mapping_config(&mapping);
+                Event::MappingInstalled { mapping, node, .. } => {
+                    let config = MappingConfig {
+                        node,
+                        ..mapping_config(&mapping)
+                    };
                     answered.push(config.prefix);
                     self.unconfirmed.remove(&config.prefix);
                     self.mappings.insert(config.prefix, config.clone());
@@ -182,14 +192,29 @@ impl Node {
                     tracing::debug!(eid = %prefix, %map_server, ?state, "registration");
                 }
                 Event::ResolveFailed { eid, .. } => tracing::debug!(%eid, "nobody answers for this EID"),
-                Event::NonceAdvanced(_) => {}
+                other => tracing::debug!(?other, "an event that nobody waits for"),
             }
         }
         for prefix in outlived(&mut self.unconfirmed, &answered) {
             self.mappings.remove(&prefix);
             changes.push(Change::RemoveMapping(prefix));
         }
-        self.send(changes);
+        let outgoing = self.shell.outgoing();
+        let send = move || outgoing.into_iter().for_each(Outgoing::send);
+        match self.packets.as_ref().filter(|_| self.connected) {
+            // Whoever is answered may send at once: what he sends must be opened.
+            Some(packets) if changes.iter().any(|change| matches!(change, Change::PutSa(_))) => {
+                packets.send_then(changes, send);
+            }
+            Some(packets) => {
+                packets.send(changes);
+                send();
+            }
+            None => send(),
+        }
+        if let Some(packets) = self.packets.as_ref().filter(|_| self.connected) {
+            queries.into_iter().for_each(|query| packets.post(query));
+        }
     }
 
     /// Asks which mappings packets matched lately: their use keeps them from eviction, and has them refreshed in time.
@@ -233,6 +258,7 @@ impl Node {
         if self.seconds.is_multiple_of(USE_INTERVAL) {
             self.ask_for_use();
         }
+        self.sealed_second();
         let now = Instant::now();
         let stale: Vec<EidPrefix> = self
             .unconfirmed
@@ -310,6 +336,7 @@ fn mapping_config(mapping: &Mapping) -> MappingConfig {
     MappingConfig {
         prefix: mapping.prefix,
         target,
+        node: None,
     }
 }
 

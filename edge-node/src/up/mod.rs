@@ -28,6 +28,7 @@ mod preflight;
 mod reconcile;
 mod requests;
 mod resolvers;
+mod sealed;
 mod secrets;
 mod shell;
 pub mod status;

@@ -26,6 +26,7 @@ use super::{
     packets::{FromPackets, Packets},
     preflight,
     reconcile::needs_packets,
+    sealed::SealedState,
     secrets::{self, Secrets},
     shell::{Datagram, Shell},
     store,
@@ -83,6 +84,7 @@ pub struct Node {
     pub(super) packets_by: BTreeMap<EidPrefix, u64>,
     pub(super) seconds: u64,
     pub(super) failed_lately: bool,
+    pub(super) sealed: SealedState,
     /// Prefixes of ours that another node registered, and when that was told last.
     pub(super) moved: BTreeMap<EidPrefix, Instant>,
 }
@@ -142,6 +144,7 @@ impl Node {
             seconds: 0,
             failed_lately: false,
             moved: BTreeMap::new(),
+            sealed: SealedState::new(&directories.state_dir)?,
             directories,
         })
     }
@@ -156,6 +159,7 @@ impl Node {
         let merged = self.stored.merged(&documents);
         let all = self.stored.documents_with(&documents)?;
         let intent = validate::intent(&all).map_err(Report::from)?;
+        self.begin_sealed();
         let interfaces = self.interfaces.borrow().clone();
         let socket = self.packet_socket();
         let secrets = if sources.is_empty() {
@@ -233,6 +237,8 @@ impl Node {
                     self.desired.exit.clone_from(&hello.local_exit);
                     self.descriptors.adopt(&hello, descriptors, &self.interfaces.borrow());
                     self.adopt_mappings().await;
+                    self.adopt_bindings().await;
+                    self.greet_sealed(&hello, starts);
                 }
                 Ok(Some(_)) => {}
                 _ => return,
@@ -379,6 +385,7 @@ fn empty_xtr(xtr_id: XtrId) -> xtr::Config {
         locators: Vec::new(),
         timers: xtr::Timers::default(),
         limits: xtr::Limits::default(),
+        mesh: xtr::SealedMesh::default(),
     }
 }
 

@@ -105,9 +105,19 @@ impl Packets {
 
     /// Sends changes without waiting; refusals are logged.
     pub fn send(&self, changes: Vec<Change>) {
-        if changes.is_empty() {
-            return;
+        if !changes.is_empty() {
+            self.send_then(changes, || ());
         }
+    }
+
+    /// Puts a question whose answer nobody waits for, behind everything that was sent before.
+    pub fn post(&self, query: Query) {
+        let (answer, _) = oneshot::channel();
+        let _ = self.sender.send(ToPackets::Ask(query, answer));
+    }
+
+    /// Sends changes; `then` runs once they are in force, or cannot be. Refusals are logged.
+    pub fn send_then(&self, changes: Vec<Change>, then: impl FnOnce() + Send + 'static) {
         let packets = self.clone();
         let (answer, answered) = oneshot::channel();
         let carried = changes.into_iter().map(|change| (change, Vec::new())).collect();
@@ -116,6 +126,7 @@ impl Packets {
             if let Ok(Err(refusals)) = answered.await {
                 tracing::warn!(reasons = refusals.join("; "), "the packet path refused a change");
             }
+            then();
         });
     }
 

@@ -112,6 +112,7 @@ impl Node {
                 ..Timers::default()
             },
             limits: Limits::default(),
+            mesh: xtr::SealedMesh::default(),
         };
         let failed = self.shell.listen(&addresses);
         self.shell.command(Command::Configure(config));
@@ -129,6 +130,7 @@ impl Node {
         let mut changes = vec![Change::Resync];
         changes.extend(self.desired.changes_from(&Desired::default()));
         changes.extend(self.mappings.values().cloned().map(Change::PutMapping));
+        changes.extend(self.sealed.bindings.values().cloned().map(Change::PutBinding));
         changes.extend(self.health.values().copied().map(Change::PutPathHealth));
         changes.push(Change::Commit(self.generation));
         if let Err(refusals) = packets.apply(self.descriptors.carry(changes)).await {

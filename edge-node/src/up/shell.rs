@@ -29,6 +29,23 @@ pub struct Datagram {
     payload: Vec<u8>,
 }
 
+/// A datagram on its way out.
+#[derive(Debug)]
+pub struct Outgoing {
+    socket: Arc<UdpSocket>,
+    destination: SocketAddr,
+    payload: Vec<u8>,
+}
+
+impl Outgoing {
+    /// Sends it. A full socket buffer or an unreachable network is a lost datagram, which the machine expects.
+    pub fn send(self) {
+        if let Err(error) = self.socket.try_send_to(&self.payload, self.destination) {
+            tracing::debug!(%error, destination = %self.destination, "a control message was not sent");
+        }
+    }
+}
+
 /// An xTR with its sockets.
 #[derive(Debug)]
 pub struct Shell {
@@ -138,8 +155,8 @@ impl Shell {
         }
     }
 
-    /// What the machine has to say, and sends what it has to send. Nonces are stored before they are used.
-    pub fn flush(&mut self) -> Vec<Event> {
+    /// What the machine has to say; to be taken before [`Shell::outgoing`]. Nonces are stored before they are used.
+    pub fn events(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         while let Some(event) = self.xtr.poll_event() {
             match event {
@@ -152,6 +169,12 @@ impl Shell {
                 other => events.push(other),
             }
         }
+        events
+    }
+
+    /// What the machine has to send.
+    pub fn outgoing(&mut self) -> Vec<Outgoing> {
+        let mut outgoing = Vec::new();
         while let Some(transmit) = self.xtr.poll_transmit() {
             let family = transmit.destination.is_ipv4();
             let bound = transmit.source.and_then(|source| self.sockets.get(&source));
@@ -162,12 +185,13 @@ impl Shell {
                     .map(|(_, bound)| bound)
             });
             let Some(bound) = bound else { continue };
-            // A full socket buffer or an unreachable network is a lost datagram, which the machine expects.
-            if let Err(error) = bound.socket.try_send_to(&transmit.payload, transmit.destination) {
-                tracing::debug!(%error, destination = %transmit.destination, "a control message was not sent");
-            }
+            outgoing.push(Outgoing {
+                socket: Arc::clone(&bound.socket),
+                destination: transmit.destination,
+                payload: transmit.payload,
+            });
         }
-        events
+        outgoing
     }
 
     /// A picture of the machine.
@@ -239,6 +263,7 @@ mod tests {
             locators: Vec::new(),
             timers: xtr::Timers::default(),
             limits: xtr::Limits::default(),
+            mesh: xtr::SealedMesh::default(),
         }
     }
 
@@ -275,7 +300,8 @@ mod tests {
             let prefix = "[7]fd07::1/128".parse().expect("a prefix");
             shell.command(Command::SetDatabase(vec![xtr::DatabaseMapping::new(prefix)]));
             // No socket listens, so that nothing leaves; what matters is on the disk by then.
-            shell.flush();
+            shell.events();
+            assert!(shell.outgoing().is_empty());
         };
         let (mut shell, _datagrams) = Shell::new(config(), state.path()).expect("a shell");
         register(&mut shell);

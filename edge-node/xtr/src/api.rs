@@ -37,6 +37,8 @@ pub enum Command {
         eid: Eid,
         /// Who sent the data.
         to: Rloc,
+        /// The node that sealed it: it is told inside the SA.
+        node: Option<KeyId>,
     },
     /// RLOCs that data was sent to since the last such command; about once a second.
     TrafficSent {

@@ -131,7 +131,9 @@ impl Lookups {
             let resolver = lookup
                 .resolver
                 .or_else(|| request::resolver(config, turn).map(|peer| peer.address));
-            let request = if config.is_sealed(lookup.eid.instance_id) {
+            // Ourselves are asked in clear: nobody else would believe the answer, and it says nothing that we do not know.
+            let foreign = !ground.database.serves(&lookup.eid);
+            let request = if config.is_sealed(lookup.eid.instance_id) && foreign {
                 if lookup.offered.is_none() {
                     let (database, eid) = (ground.database, lookup.eid);
                     let how = (false, false);

@@ -51,7 +51,7 @@ impl Replies {
             return;
         }
         let probed = request.probe.then_some(arrival.to);
-        let mappings = answers(config, database, probed, request, out);
+        let mappings = answers(config, database, (probed, arrival.ourselves), request, out);
         if mappings.is_empty() {
             out.counters.map_request_not_ours = out.counters.map_request_not_ours.saturating_add(1);
             return;
@@ -141,7 +141,7 @@ const fn allowance(config: &Config) -> Allowance {
 fn answers(
     config: &Config,
     database: &Database,
-    probed: Option<IpAddr>,
+    (probed, ourselves): (Option<IpAddr>, bool),
     request: &MapRequest,
     out: &mut Outbox,
 ) -> Vec<Mapping> {
@@ -151,7 +151,7 @@ fn answers(
             out.counters.map_request_not_ip = out.counters.map_request_not_ip.saturating_add(1);
             continue;
         };
-        if config.is_sealed(asked.instance_id()) {
+        if config.is_sealed(asked.instance_id()) && !ourselves {
             // Whoever asks in clear learns nothing of a sealed network.
             out.counters.sealed_unsigned = out.counters.sealed_unsigned.saturating_add(1);
             continue;

@@ -81,10 +81,16 @@ impl Xtr {
             Command::Configure(config) => self.configure(now, config),
             Command::SetDatabase(list) => self.set_database(now, list),
             Command::Resolve { eid, source } => self.resolve(now, eid, source),
-            Command::SolicitMapRequest { eid, to } => {
-                if !self.database.serves(&eid) {
-                    self.smrs
-                        .solicit(now, &self.config, eid.host_prefix(), to, &mut self.out);
+            Command::SolicitMapRequest { eid, to, node } => {
+                if self.database.serves(&eid) {
+                    return;
+                }
+                match node {
+                    Some(node) => self.sealed.unserved(now, node, eid, &mut self.out),
+                    None => {
+                        let prefix = eid.host_prefix();
+                        self.smrs.solicit(now, &self.config, prefix, to, &mut self.out);
+                    }
                 }
             }
             Command::TrafficSent { rlocs } => {
@@ -360,7 +366,8 @@ impl Xtr {
             ourselves,
         };
         let first = request.records.first().and_then(|record| record.prefix().ok());
-        if first.is_some_and(|prefix| self.config.is_sealed(prefix.instance_id())) {
+        let is_sealed = first.is_some_and(|prefix| self.config.is_sealed(prefix.instance_id()));
+        if is_sealed && !ourselves {
             self.sealed_request(now, arrival, request, bytes);
             return;
         }

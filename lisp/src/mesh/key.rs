@@ -200,6 +200,15 @@ impl FromStr for PublicKey {
     }
 }
 
+impl FromStr for KeyId {
+    type Err = KeyError;
+
+    /// Reads 32 hex digits.
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        unhex(text).map(Self).ok_or(KeyError::Syntax)
+    }
+}
+
 impl TryFrom<String> for PublicKey {
     type Error = KeyError;
     fn try_from(text: String) -> Result<Self, KeyError> {

@@ -168,8 +168,12 @@ impl Node {
         self.sealed.clear();
         self.sealed_sends.clear();
         self.tell_time(now);
-        let epochs = self.epochs.iter().map(|(prefix, (epoch, node))| (*prefix, *epoch, *node));
-        self.machine.handle_command(now, Command::RememberEpochs(epochs.collect()));
+        let epochs = self
+            .epochs
+            .iter()
+            .map(|(prefix, (epoch, node))| (*prefix, *epoch, *node));
+        self.machine
+            .handle_command(now, Command::RememberEpochs(epochs.collect()));
         self.tell_intent(now);
     }
 
@@ -227,7 +231,10 @@ impl Node {
         let (rloc, holder) = (locator.rloc, *holder);
         let data = Data { eid, sender: self.id };
         let payload = if self.is_sealed(&eid) {
-            let own = self.intent.iter().find(|prefix| prefix.instance_id() == eid.instance_id);
+            let own = self
+                .intent
+                .iter()
+                .find(|prefix| prefix.instance_id() == eid.instance_id);
             let (Some(holder), Some(own)) = (holder, own) else {
                 return Outbound::NoLocator;
             };
@@ -257,8 +264,12 @@ impl Node {
     pub fn take_sealed_sends(&mut self, now: Instant) -> Vec<Datagram> {
         let mut datagrams = Vec::new();
         for (node, rloc, content) in std::mem::take(&mut self.sealed_sends) {
-            let Some(rloc) = rloc.or_else(|| self.locator_of(&node)) else { continue };
-            let Some(source) = self.address_towards(rloc.address) else { continue };
+            let Some(rloc) = rloc.or_else(|| self.locator_of(&node)) else {
+                continue;
+            };
+            let Some(source) = self.address_towards(rloc.address) else {
+                continue;
+            };
             if let Some(payload) = self.sealed.seal(now, node, &content) {
                 datagrams.push(Datagram {
                     from: SocketAddr::new(source, DATA_PORT),
@@ -272,28 +283,34 @@ impl Node {
 
     fn locator_of(&self, node: &KeyId) -> Option<Rloc> {
         let of_node = self.table.values().filter(|(_, _, holder)| *holder == Some(*node));
-        let locators = of_node.flat_map(|(mapping, _, _)| &mapping.locators).map(|locator| locator.rloc);
-        locators.into_iter().find(|rloc| self.address_towards(rloc.address).is_some())
+        let locators = of_node
+            .flat_map(|(mapping, _, _)| &mapping.locators)
+            .map(|locator| locator.rloc);
+        locators
+            .into_iter()
+            .find(|rloc| self.address_towards(rloc.address).is_some())
     }
 
     /// A sealed packet came. The guest's packet, when it was one.
-    pub fn open(&mut self, now: Instant, from: SocketAddr, payload: &[u8]) -> Option<Data> {
+    pub fn open(&mut self, now: Instant, from: SocketAddr, payload: &[u8]) -> Option<(Data, Option<KeyId>)> {
         let opened = self.sealed.open(now, payload)?;
         let node = opened.node;
         if let Some(index) = opened.first {
             self.machine.handle_command(now, Command::SaConfirmed(index));
         }
         match opened.content {
-            Content::Data { data, .. } => return Some(data),
+            Content::Data { data, .. } => return Some((data, Some(node))),
             Content::Message(payload) => {
-                self.machine.handle_command(now, Command::SealedMessage { node, payload });
+                self.machine
+                    .handle_command(now, Command::SealedMessage { node, payload });
             }
             Content::Probe(nonce) => {
                 let back = Rloc::new(from.ip());
                 self.sealed_sends.push((node, Some(back), Content::Answer(nonce)));
             }
             Content::Answer(nonce) => {
-                self.machine.handle_command(now, Command::SealedProbeAnswered(Nonce(nonce)));
+                self.machine
+                    .handle_command(now, Command::SealedProbeAnswered(Nonce(nonce)));
             }
         }
         None
@@ -320,11 +337,7 @@ impl Node {
         while let Some(event) = self.machine.poll_event() {
             match event {
                 Event::NonceAdvanced(nonce) => self.stored_nonce = nonce,
-                Event::MappingInstalled {
-                    mapping,
-                    expires,
-                    node,
-                } => {
+                Event::MappingInstalled { mapping, expires, node } => {
                     debug_assert!(expires >= now && expires <= now + Duration::from_secs(86_400));
                     self.table.insert(mapping.prefix, (mapping.clone(), expires, node));
                     installed.push(mapping);

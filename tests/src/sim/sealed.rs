@@ -99,9 +99,10 @@ impl Sealed {
 
     /// Seals for `node`, under the newest SA that may be sent under.
     pub fn seal(&mut self, now: Instant, node: KeyId, content: &Content) -> Option<Vec<u8>> {
-        let usable = self.sas.iter_mut().filter(|sa| {
-            sa.node == node && (sa.initiator || sa.confirmed) && now - sa.created < LIFE
-        });
+        let usable = self
+            .sas
+            .iter_mut()
+            .filter(|sa| sa.node == node && (sa.initiator || sa.confirmed) && now - sa.created < LIFE);
         let sa = usable.max_by_key(|sa| sa.number)?;
         sa.sealed += 1;
         let (index, key) = sa.outbound.first()?;
@@ -139,7 +140,9 @@ impl Sealed {
             .iter_mut()
             .find(|sa| now - sa.created < LIFE && sa.inbound.iter().any(|(own, _)| *own == index))?;
         let (_, key) = sa.inbound.iter().find(|(own, _)| *own == index)?;
-        let rest = rest.strip_prefix(key.key(sa.suite))?.strip_prefix(key.salt().as_slice())?;
+        let rest = rest
+            .strip_prefix(key.key(sa.suite))?
+            .strip_prefix(key.salt().as_slice())?;
         let content = Content::read(rest)?;
         let first = !std::mem::replace(&mut sa.confirmed, true);
         Some(Opened {
@@ -152,7 +155,8 @@ impl Sealed {
     /// How much each SA was used.
     pub fn used(&self) -> Vec<(SaIndex, u64, u64)> {
         let used = self.sas.iter().filter(|sa| sa.sealed > 0);
-        used.filter_map(|sa| Some((sa.inbound.first()?.0, sa.sealed, sa.sealed * 100))).collect()
+        used.filter_map(|sa| Some((sa.inbound.first()?.0, sa.sealed, sa.sealed * 100)))
+            .collect()
     }
 
     /// Forgets everything: the process is killed.

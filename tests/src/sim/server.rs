@@ -10,7 +10,8 @@ use std::{
 use lisp::wire::AuthAlgorithm;
 use lisp::{CONTROL_PORT, EidPrefix, InstanceId};
 use mapserver::{
-    MapServer, MapServerConfig, NonceKey, Registration, RegistrationKey, SealedInstance, Secret, Site, SiteKey, SitePrefix, WallMillis,
+    MapServer, MapServerConfig, NonceKey, Registration, RegistrationKey, SealedInstance, Secret, Site, SiteKey,
+    SitePrefix, WallMillis,
     store::{Changes, MemoryStore, Snapshot, Store, StoreError, Table, Upsert},
 };
 

@@ -12,8 +12,8 @@ use std::{
 use lisp::mesh::{Binding, Membership, Signer, SoftwareKey};
 use lisp::wire::AuthAlgorithm;
 use lisp::{CONTROL_PORT, DATA_PORT, Eid, EidPrefix, InstanceId, Locator, Mapping, Nonce, Rloc, SiteId, XtrId};
-use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use mapserver::SealedInstance;
+use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use xtr::{Command, Config, Identity, Limits, MapServerPeer, SealedMesh, SealedNetwork, Secret, Timers};
 
 use super::{
@@ -433,9 +433,9 @@ impl World {
                 let data = if sealed {
                     node.open(now, datagram.from, &datagram.payload)
                 } else {
-                    Data::decode(&datagram.payload)
+                    Data::decode(&datagram.payload).map(|data| (data, None))
                 };
-                let Some(data) = data else {
+                let Some((data, sealed_by)) = data else {
                     self.settle(id);
                     return;
                 };
@@ -444,8 +444,14 @@ impl World {
                 } else {
                     self.deliveries.stray += 1;
                     let to = Rloc::new(datagram.from.ip());
-                    node.machine
-                        .handle_command(now, Command::SolicitMapRequest { eid: data.eid, to });
+                    node.machine.handle_command(
+                        now,
+                        Command::SolicitMapRequest {
+                            eid: data.eid,
+                            to,
+                            node: sealed_by,
+                        },
+                    );
                 }
             }
             _ => {}

@@ -114,6 +114,14 @@ impl Announcements {
         }
     }
 
+    /// `node` sends to `prefix`, which is not ours.
+    pub(crate) fn unserved(&mut self, now: Instant, node: KeyId, prefix: EidPrefix, out: &mut Outbox) {
+        let number = self.number();
+        let prefixes = vec![prefix];
+        self.keep(now, node, number, &Message::Withdrawn { number, prefixes });
+        self.tick(now, out);
+    }
+
     /// The other side has it.
     pub(crate) fn acknowledged(&mut self, node: &KeyId, number: u32) {
         if let Some(peer) = self.peers.get_mut(node) {

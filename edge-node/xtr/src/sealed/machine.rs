@@ -493,6 +493,11 @@ impl Sealed {
         self.bindings.hold(now, unix, config, binding, node, out)
     }
 
+    /// `node` sent data for an EID that is not served here: it is told, inside the SA.
+    pub(crate) fn unserved(&mut self, now: Instant, node: KeyId, eid: Eid, out: &mut Outbox) {
+        self.announcements.unserved(now, node, eid.host_prefix(), out);
+    }
+
     /// Prefixes that this node serves have changed.
     pub(crate) fn own_prefixes(
         &mut self,

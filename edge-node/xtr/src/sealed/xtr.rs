@@ -146,10 +146,17 @@ impl Xtr {
             .sealed
             .message(now, &self.config, &self.database, node, payload, &mut self.out);
         for prefix in heard.withdrawn {
-            let changed = self
+            // What covers it is as wrong as what lies inside.
+            let covering = self
                 .cache
-                .withdraw_of(&prefix, |holder| holder == Some(node), &mut self.out);
-            self.follow(changed);
+                .longest_match(&prefix.first_eid())
+                .map(|(covering, _)| covering);
+            for prefix in [prefix].into_iter().chain(covering) {
+                let changed = self
+                    .cache
+                    .withdraw_of(&prefix, |holder| holder == Some(node), &mut self.out);
+                self.follow(changed);
+            }
         }
         for prefix in heard.moved {
             let changed = self

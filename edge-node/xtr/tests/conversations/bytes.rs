@@ -76,7 +76,7 @@ proptest! {
                 3 => lab.command(Command::TrafficSent { rlocs: vec![rloc(&format!("198.51.100.{which}"))] }),
                 4 => {
                     let to = rloc(&format!("198.51.100.{which}"));
-                    lab.command(Command::SolicitMapRequest { eid: eid("[7]10.77.0.1"), to });
+                    lab.command(Command::SolicitMapRequest { eid: eid("[7]10.77.0.1"), to, node: None });
                 }
                 5 => lab.command(Command::Flush),
                 6 => {

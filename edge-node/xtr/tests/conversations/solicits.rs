@@ -47,6 +47,7 @@ fn a_prefix_that_leaves_is_told_to_recent_peers() {
     lab.command(Command::SolicitMapRequest {
         eid: eid("[7]10.1.0.9"),
         to: rloc("198.51.100.1"),
+        node: None,
     });
     lab.pass(Duration::from_millis(199));
     assert!(smrs(&mut lab).is_empty());
@@ -87,7 +88,7 @@ fn one_rloc_gets_one_smr_in_three_seconds_and_none_is_lost() {
     for _ in 0..2 {
         for n in 0..13 {
             lab.command(Command::SolicitMapRequest {
-                eid: eid(&format!("[7]10.1.0.{n}")),
+                eid: eid(&format!("[7]10.1.0.{n, node: None }")),
                 to: rloc("198.51.100.1"),
             });
         }
@@ -95,6 +96,7 @@ fn one_rloc_gets_one_smr_in_three_seconds_and_none_is_lost() {
     lab.command(Command::SolicitMapRequest {
         eid: eid("[7]10.1.0.1"),
         to: rloc("198.51.100.2"),
+        node: None,
     });
     assert_eq!(smrs(&mut lab).len(), 8 + 1);
     // EIDs 0 to 7 went out at once, and were asked for again after that: 8 + 5 + 8 in all.
@@ -115,7 +117,7 @@ fn the_queue_of_one_rloc_is_bounded() {
     let mut lab = Lab::new();
     for n in 0..200 {
         lab.command(Command::SolicitMapRequest {
-            eid: eid(&format!("[7]10.1.0.{n}")),
+            eid: eid(&format!("[7]10.1.0.{n, node: None }")),
             to: rloc("198.51.100.1"),
         });
     }
@@ -128,11 +130,13 @@ fn what_we_serve_is_not_solicited_nor_are_addresses_that_nobody_has() {
     lab.command(Command::SolicitMapRequest {
         eid: eid("[7]10.1.0.1"),
         to: rloc("198.51.100.1"),
+        node: None,
     });
     for to in ["224.0.0.1", "0.0.0.0", "192.0.2.1"] {
         lab.command(Command::SolicitMapRequest {
             eid: eid("[7]10.2.0.1"),
             to: rloc(to),
+            node: None,
         });
     }
     assert!(lab.sent.is_empty());
