@@ -202,8 +202,8 @@ impl Node {
                 return None;
             }
             PacketEvent::UnboundSource { node, source } => {
-                tracing::warn!(%node, eid = %source, "a packet came from an EID that its node is not bound to");
-                return None;
+                tracing::debug!(%node, eid = %source, "a packet came from an EID that is not known to be its node's");
+                Command::UnboundSource { node, source }
             }
             other => return Some(other),
         };

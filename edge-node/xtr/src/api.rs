@@ -75,6 +75,13 @@ pub enum Command {
         /// Whom it is from.
         source: Option<Eid>,
     },
+    /// An authentic packet of `node` came from an EID that is not known to be bound to it. About once a second for each.
+    UnboundSource {
+        /// Who sealed it.
+        node: KeyId,
+        /// Whom it claimed to be from.
+        source: Eid,
+    },
     /// A packet opened under a mesh SA for the first time; the SA is named by the first of our indices.
     SaConfirmed(SaIndex),
     /// Packets and bytes sealed under mesh SAs since they were made; about once a second for those in use.

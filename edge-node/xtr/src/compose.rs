@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use lisp::mesh::{Label, PLACEHOLDER, Payload, Proof, Seal, sign_message};
+use lisp::mesh::{Label, Membership, PLACEHOLDER, Payload, Proof, Seal, sign_message};
 use lisp::wire::{
     AfiAddress, Authentication, Ecm, EidRecord, MapRegister, MapReply, MapRequest, Purpose, RequestRecord, RlocRecord,
     sign,
@@ -31,6 +31,15 @@ impl Config {
         self.locators
             .iter()
             .any(|locator| locator.rloc.address.is_ipv4() == address.is_ipv4())
+    }
+
+    /// Our membership in a sealed network, when it admits by memberships.
+    pub(crate) fn own_membership(&self, instance_id: InstanceId) -> Option<Membership> {
+        Some(Membership {
+            instance_id,
+            node: self.mesh.identity.as_ref()?.public_key(),
+            permit: self.mesh.networks.get(&instance_id)?.permit?,
+        })
     }
 
     /// Whether `address` is a locator of ours.

@@ -259,8 +259,8 @@ impl Requests {
     }
 
     pub(crate) fn status(&self) -> Vec<PendingStatus> {
-        self.by_eid
-            .iter()
+        let asking = self.by_eid.iter().filter(|(_, pending)| !pending.settled);
+        asking
             .map(|(eid, pending)| PendingStatus {
                 eid: *eid,
                 reason: pending.reason.word(),

@@ -127,6 +127,7 @@ impl Xtr {
                 self.out.count(|counters| &mut counters.sa_missed);
                 self.exchange(now, node, Some(eid), source);
             }
+            Command::UnboundSource { node, source } => self.sealed.unbound(now, node, source, &mut self.out),
             Command::SaConfirmed(index) => self.sa_confirmed(now, index),
             Command::SasUsed(used) => {
                 for (index, sealed, bytes) in used {

@@ -298,6 +298,11 @@ impl Node {
         if let Some(index) = opened.first {
             self.machine.handle_command(now, Command::SaConfirmed(index));
         }
+        if let Some(source) = opened.unbound {
+            self.machine
+                .handle_command(now, Command::UnboundSource { node, source });
+            return None;
+        }
         match opened.content {
             Content::Data { data, .. } => return Some((data, Some(node))),
             Content::Message(payload) => {

@@ -55,6 +55,8 @@ pub struct Opened {
     pub content: Content,
     /// It is the first under this SA.
     pub first: Option<SaIndex>,
+    /// Its inner source is not bound to who sealed it: nothing of it may be taken.
+    pub unbound: Option<Eid>,
 }
 
 /// All SAs and bindings of a node.
@@ -117,7 +119,7 @@ impl Sealed {
     pub fn open(&mut self, now: Instant, bytes: &[u8]) -> Option<Opened> {
         let opened = self.try_open(now, bytes);
         self.unopened += u64::from(opened.is_none());
-        let opened = opened?;
+        let mut opened = opened?;
         if let Content::Data { source, .. } = &opened.content {
             let bound = self
                 .bindings
@@ -126,7 +128,7 @@ impl Sealed {
                 .max_by_key(|(prefix, _)| prefix.length());
             if bound.is_none_or(|(_, holder)| *holder != opened.node) {
                 self.unbound += 1;
-                return None;
+                opened.unbound = Some(*source);
             }
         }
         Some(opened)
@@ -148,6 +150,7 @@ impl Sealed {
         Some(Opened {
             node: sa.node,
             content,
+            unbound: None,
             first: first.then(|| sa.inbound.first().map(|(index, _)| *index)).flatten(),
         })
     }

@@ -269,7 +269,13 @@ fn check_deliveries(world: &mut World) -> Result<(), Violation> {
             match owner {
                 Some(owner) if delivered + 1 < JUDGED => world.break_rule(format!(
                     "{delivered} of {JUDGED} packets of node {id} to {eid} at node {owner} arrived, {negative} were \
-                     dropped as negative; its table: {:?}",
+                     dropped as negative; {} {} unbound, {} {} unopened; refused {:?} {:?}; its table: {:?}",
+                    owner,
+                    world.nodes[owner].sealed.unbound,
+                    owner,
+                    world.nodes[owner].sealed.unopened,
+                    world.nodes[id].machine.status(world.now).refusals,
+                    world.nodes[owner].machine.status(world.now).refusals,
                     world.nodes[id]
                         .table
                         .iter()

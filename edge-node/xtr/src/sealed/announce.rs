@@ -12,7 +12,7 @@ use lisp::{
 };
 
 use super::message::{LARGEST, Message};
-use crate::{Event, database::Database, deadlines::Deadlines, outbox::Outbox};
+use crate::{Config, Event, database::Database, deadlines::Deadlines, outbox::Outbox};
 
 /// Waits before each repetition; after the last nothing more is said until the next SA.
 const WAITS: [Duration; 5] = [
@@ -55,6 +55,7 @@ impl Announcements {
     pub(crate) fn greet(
         &mut self,
         now: Instant,
+        config: &Config,
         node: KeyId,
         instance_id: Option<InstanceId>,
         database: &Database,
@@ -70,11 +71,18 @@ impl Announcements {
         let bindings: Vec<Binding> = ours.filter_map(|(_, mapping)| mapping.binding).collect();
         // What was under way is said anew.
         self.forget_messages(&node);
-        self.tell_bindings(now, node, &bindings, out);
+        self.tell_bindings(now, config, node, &bindings, out);
     }
 
     /// Prefixes became ours, or are bound anew.
-    pub(crate) fn served(&mut self, now: Instant, prefixes: &[EidPrefix], database: &Database, out: &mut Outbox) {
+    pub(crate) fn served(
+        &mut self,
+        now: Instant,
+        config: &Config,
+        prefixes: &[EidPrefix],
+        database: &Database,
+        out: &mut Outbox,
+    ) {
         let nodes: Vec<(KeyId, BTreeSet<InstanceId>)> = self
             .peers
             .iter()
@@ -86,7 +94,7 @@ impl Announcements {
                 .filter(|prefix| instances.contains(&prefix.instance_id()))
                 .filter_map(|prefix| database.table.get(prefix)?.binding)
                 .collect();
-            self.tell_bindings(now, node, &bindings, out);
+            self.tell_bindings(now, config, node, &bindings, out);
         }
     }
 
@@ -120,6 +128,31 @@ impl Announcements {
         let prefixes = vec![prefix];
         self.keep(now, node, number, &Message::Withdrawn { number, prefixes });
         self.tick(now, out);
+    }
+
+    /// Packets of `node` come from `prefix`, which is not known to be bound to it.
+    pub(crate) fn want(&mut self, now: Instant, node: KeyId, prefix: EidPrefix, out: &mut Outbox) {
+        let number = self.number();
+        let prefixes = vec![prefix];
+        self.keep(now, node, number, &Message::Wanted { number, prefixes });
+        self.tick(now, out);
+    }
+
+    /// `node` wants to know what binds these to us.
+    pub(crate) fn wanted(
+        &mut self,
+        now: Instant,
+        config: &Config,
+        node: KeyId,
+        prefixes: &[EidPrefix],
+        database: &Database,
+        out: &mut Outbox,
+    ) {
+        let ours = prefixes
+            .iter()
+            .filter_map(|prefix| database.table.longest_cover(prefix));
+        let bindings: Vec<Binding> = ours.filter_map(|(_, mapping)| mapping.binding).collect();
+        self.tell_bindings(now, config, node, &bindings, out);
     }
 
     /// The other side has it.
@@ -170,11 +203,14 @@ impl Announcements {
             .is_some_and(|peer| peer.instances.contains(&instance_id))
     }
 
-    fn tell_bindings(&mut self, now: Instant, node: KeyId, bindings: &[Binding], out: &mut Outbox) {
-        for some in bindings.chunks(LARGEST / Binding::MAX_LEN) {
+    fn tell_bindings(&mut self, now: Instant, config: &Config, node: KeyId, bindings: &[Binding], out: &mut Outbox) {
+        // A membership takes less room than a binding.
+        for some in bindings.chunks(LARGEST / Binding::MAX_LEN / 2) {
             let number = self.number();
+            let instances: BTreeSet<InstanceId> = some.iter().map(|binding| binding.prefix.instance_id()).collect();
             let message = Message::Bindings {
                 number,
+                memberships: instances.iter().filter_map(|id| config.own_membership(*id)).collect(),
                 bindings: some.to_vec(),
             };
             self.keep(now, node, number, &message);

@@ -8,8 +8,8 @@ use std::{
 use lisp::{
     Eid, EidPrefix, InstanceId, Mapping, Nonce,
     mesh::{
-        Binding, Direction, KeyId, PublicKey, SaIndex, TrafficKey, digest, traffic_keys, transcript, x25519,
-        x25519_public,
+        Binding, Direction, KeyId, Membership, PublicKey, SaIndex, TrafficKey, digest, traffic_keys, transcript,
+        x25519, x25519_public,
     },
     wire::{MapReply, MapRequest},
 };
@@ -272,7 +272,7 @@ impl Sealed {
         mapping.locators.truncate(config.limits.locators_per_mapping);
         self.associate(now, config, parameters, Some(*asked), out);
         self.announcements
-            .greet(now, node, Some(asked.instance_id), database, out);
+            .greet(now, config, node, Some(asked.instance_id), database, out);
         Ok(Accepted { mapping, node })
     }
 
@@ -396,6 +396,7 @@ impl Sealed {
     pub(crate) fn confirmed(
         &mut self,
         now: Instant,
+        config: &Config,
         index: SaIndex,
         database: &Database,
         out: &mut Outbox,
@@ -406,7 +407,7 @@ impl Sealed {
         }
         let (eid, mapping) = self.returns.remove(&index)?;
         self.announcements
-            .greet(now, node, Some(eid.instance_id), database, out);
+            .greet(now, config, node, Some(eid.instance_id), database, out);
         Some((node, eid, mapping))
     }
 
@@ -434,7 +435,18 @@ impl Sealed {
                 self.announcements.acknowledged(&node, number);
                 return heard;
             }
-            Some(Message::Bindings { number, bindings }) => {
+            Some(Message::Bindings {
+                number,
+                memberships,
+                bindings,
+            }) => {
+                for membership in &memberships {
+                    match self.take_membership(now, config, node, membership) {
+                        Ok(()) => {}
+                        Err(Refusal::OverBudget) => return heard,
+                        Err(reason) => reason.count(out),
+                    }
+                }
                 for binding in &bindings {
                     match self.take_binding(now, config, database, node, binding, out) {
                         Ok(Some(_)) => heard.moved.push(binding.prefix),
@@ -446,6 +458,10 @@ impl Sealed {
                         }
                     }
                 }
+                number
+            }
+            Some(Message::Wanted { number, prefixes }) => {
+                self.announcements.wanted(now, config, node, &prefixes, database, out);
                 number
             }
             Some(Message::Withdrawn { number, prefixes }) => {
@@ -462,6 +478,31 @@ impl Sealed {
             payload: Message::Acknowledgment { number }.encode(),
         });
         heard
+    }
+
+    fn take_membership(
+        &mut self,
+        now: Instant,
+        config: &Config,
+        node: KeyId,
+        membership: &Membership,
+    ) -> Result<(), Refusal> {
+        let Membership {
+            instance_id,
+            node: key,
+            permit,
+        } = membership;
+        let network = config.mesh.networks.get(instance_id).ok_or(Refusal::NotAMember)?;
+        let unix = self.clock.unix(now).ok_or(Refusal::NoClock)?;
+        if self.admission.is_member(*instance_id, network, key, unix) {
+            return Ok(());
+        }
+        if key.id() != Some(node) {
+            return Err(Refusal::NotAMember);
+        }
+        self.admission.afford(now, config, Standing::Member)?;
+        self.admission
+            .admit(config, *instance_id, network, key, Some(permit), unix)
     }
 
     fn take_binding(
@@ -493,6 +534,11 @@ impl Sealed {
         self.bindings.hold(now, unix, config, binding, node, out)
     }
 
+    /// Packets of `node` come from an EID that is not known to be bound to it: it is asked.
+    pub(crate) fn unbound(&mut self, now: Instant, node: KeyId, source: Eid, out: &mut Outbox) {
+        self.announcements.want(now, node, source.host_prefix(), out);
+    }
+
     /// `node` sent data for an EID that is not served here: it is told, inside the SA.
     pub(crate) fn unserved(&mut self, now: Instant, node: KeyId, eid: Eid, out: &mut Outbox) {
         self.announcements.unserved(now, node, eid.host_prefix(), out);
@@ -511,7 +557,7 @@ impl Sealed {
         for prefix in put {
             self.bindings.drop_inside(prefix, out);
         }
-        self.announcements.served(now, put, database, out);
+        self.announcements.served(now, config, put, database, out);
         self.announcements
             .withdrawn(now, removed, config.timers.smr_withdrawal_delay);
     }

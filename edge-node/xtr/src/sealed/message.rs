@@ -3,11 +3,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use lisp::{EidPrefix, InstanceId, mesh::Binding};
+use lisp::{
+    EidPrefix, InstanceId,
+    mesh::{Binding, Membership},
+};
 
 const BINDINGS: u8 = 1;
 const ACKNOWLEDGMENT: u8 = 2;
 const WITHDRAWN: u8 = 3;
+const WANTED: u8 = 4;
 
 /// Most bytes of one message.
 pub(crate) const LARGEST: usize = 1100;
@@ -15,12 +19,18 @@ pub(crate) const LARGEST: usize = 1100;
 /// A message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
-    /// "I speak for these too": ahead of the first packet from them.
-    Bindings { number: u32, bindings: Vec<Binding> },
+    /// "I speak for these too": ahead of the first packet from them; with my memberships in their networks.
+    Bindings {
+        number: u32,
+        memberships: Vec<Membership>,
+        bindings: Vec<Binding>,
+    },
     /// "I have that."
     Acknowledgment { number: u32 },
     /// "These are no longer here: ask the mapping system."
     Withdrawn { number: u32, prefixes: Vec<EidPrefix> },
+    /// "Packets come from these, and I know of no binding to you."
+    Wanted { number: u32, prefixes: Vec<EidPrefix> },
 }
 
 impl Message {
@@ -29,12 +39,23 @@ impl Message {
             Self::Bindings { number, .. } => (BINDINGS, number),
             Self::Acknowledgment { number } => (ACKNOWLEDGMENT, number),
             Self::Withdrawn { number, .. } => (WITHDRAWN, number),
+            Self::Wanted { number, .. } => (WANTED, number),
         };
         let mut bytes = vec![kind];
         bytes.extend_from_slice(&number.to_be_bytes());
         match self {
-            Self::Bindings { bindings, .. } => bindings.iter().for_each(|binding| bytes.extend(binding.to_bytes())),
-            Self::Withdrawn { prefixes, .. } => prefixes.iter().for_each(|prefix| write_prefix(&mut bytes, prefix)),
+            Self::Bindings {
+                memberships, bindings, ..
+            } => {
+                bytes.push(u8::try_from(memberships.len()).unwrap_or_default());
+                memberships
+                    .iter()
+                    .for_each(|membership| bytes.extend(membership.to_bytes()));
+                bindings.iter().for_each(|binding| bytes.extend(binding.to_bytes()));
+            }
+            Self::Withdrawn { prefixes, .. } | Self::Wanted { prefixes, .. } => {
+                prefixes.iter().for_each(|prefix| write_prefix(&mut bytes, prefix))
+            }
             Self::Acknowledgment { .. } => {}
         }
         bytes
@@ -47,23 +68,39 @@ impl Message {
         let number = u32::from_be_bytes(*number);
         match *kind {
             BINDINGS => {
+                let (count, behind) = rest.split_first()?;
+                rest = behind;
+                let mut memberships = Vec::new();
+                for _ in 0..*count {
+                    let (membership, behind) = rest.split_at_checked(Membership::LEN)?;
+                    memberships.push(Membership::decode(membership)?);
+                    rest = behind;
+                }
                 let mut bindings = Vec::new();
                 while !rest.is_empty() {
                     let (binding, behind) = Binding::read(rest)?;
                     bindings.push(binding);
                     rest = behind;
                 }
-                Some(Self::Bindings { number, bindings })
+                Some(Self::Bindings {
+                    number,
+                    memberships,
+                    bindings,
+                })
             }
             ACKNOWLEDGMENT if rest.is_empty() => Some(Self::Acknowledgment { number }),
-            WITHDRAWN => {
+            WITHDRAWN | WANTED => {
                 let mut prefixes = Vec::new();
                 while !rest.is_empty() {
                     let (prefix, behind) = read_prefix(rest)?;
                     prefixes.push(prefix);
                     rest = behind;
                 }
-                Some(Self::Withdrawn { number, prefixes })
+                Some(if *kind == WITHDRAWN {
+                    Self::Withdrawn { number, prefixes }
+                } else {
+                    Self::Wanted { number, prefixes }
+                })
             }
             _ => None,
         }
@@ -116,9 +153,17 @@ mod tests {
             .map(|prefix| Binding::by_authority(*prefix, &key, key.public_key(), 1, 2))
             .collect();
         for message in [
-            Message::Bindings { number: 7, bindings },
+            Message::Bindings {
+                number: 7,
+                memberships: vec![Membership::sign(prefixes[0].instance_id(), key.public_key(), 9, &key)],
+                bindings,
+            },
             Message::Acknowledgment { number: 8 },
-            Message::Withdrawn { number: 9, prefixes },
+            Message::Withdrawn {
+                number: 9,
+                prefixes: prefixes.clone(),
+            },
+            Message::Wanted { number: 10, prefixes },
         ] {
             let bytes = message.encode();
             assert_eq!(Message::decode(&bytes), Some(message.clone()));

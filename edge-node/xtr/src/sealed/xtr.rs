@@ -120,7 +120,10 @@ impl Xtr {
 
     /// The other side of an SA is live: where it said that it is may be believed.
     pub(crate) fn sa_confirmed(&mut self, now: Instant, index: SaIndex) {
-        let Some((node, eid, mapping)) = self.sealed.confirmed(now, index, &self.database, &mut self.out) else {
+        let Some((node, eid, mapping)) = self
+            .sealed
+            .confirmed(now, &self.config, index, &self.database, &mut self.out)
+        else {
             return;
         };
         let mut mapping = mapping;

@@ -102,7 +102,7 @@ fn an_unacknowledged_announcement_is_repeated_and_a_wrong_one_is_nothing() {
     assert_eq!(first.len(), 1);
     pair.pass(Duration::from_millis(310));
     assert_eq!(pair.a.sealed(), first, "the same once more");
-    for nonsense in [&b""[..], b"\x01", b"\x07abcd", b"\x01\0\0\0\x01x"] {
+    for nonsense in [&b""[..], b"\x01", b"\x07abcd", b"\x01\0\0\0\x01\0x"] {
         let payload = nonsense.to_vec();
         pair.b.clean();
         pair.b
@@ -587,7 +587,7 @@ fn nobody_announces_what_is_anothers() {
     pair.exchange(b_eid(), a_eid());
     pair.confirm();
     let announce = |pair: &mut Pair, binding: Binding, counter: &'static str| {
-        let mut payload = vec![1, 0, 0, 0, 9];
+        let mut payload = vec![1, 0, 0, 0, 9, 0];
         payload.extend(binding.to_bytes());
         pair.b.clean();
         pair.b

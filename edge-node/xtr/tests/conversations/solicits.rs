@@ -88,7 +88,8 @@ fn one_rloc_gets_one_smr_in_three_seconds_and_none_is_lost() {
     for _ in 0..2 {
         for n in 0..13 {
             lab.command(Command::SolicitMapRequest {
-                eid: eid(&format!("[7]10.1.0.{n, node: None }")),
+                eid: eid(&format!("[7]10.1.0.{n}")),
+                node: None,
                 to: rloc("198.51.100.1"),
             });
         }
@@ -117,7 +118,8 @@ fn the_queue_of_one_rloc_is_bounded() {
     let mut lab = Lab::new();
     for n in 0..200 {
         lab.command(Command::SolicitMapRequest {
-            eid: eid(&format!("[7]10.1.0.{n, node: None }")),
+            eid: eid(&format!("[7]10.1.0.{n}")),
+            node: None,
             to: rloc("198.51.100.1"),
         });
     }
