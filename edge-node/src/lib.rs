@@ -9,6 +9,7 @@ pub mod demo;
 pub mod document;
 pub mod error;
 pub mod intent;
+pub mod keyring;
 pub mod kind;
 pub mod lab;
 pub mod nearest;

@@ -364,6 +364,7 @@ mod tests {
                 network: "plant".into(),
                 attach: Attach::Veth { interface: "v".into() },
                 mac: [2; 6],
+                key: None,
                 addresses: vec![address.parse().expect("an address")],
                 routed: Vec::new(),
             }],

@@ -475,7 +475,7 @@ mod tests {
             ipv4: None,
         };
         intent.networks.insert("plant".into(), network);
-        let desired = Desired::new(&intent, &Interfaces::new(), &[]);
+        let desired = Desired::new(&intent, &Interfaces::new(), &[], &crate::policy::nothing_known);
         let id = names::port("g", "eth0");
         let mut descriptors = Descriptors::new(Path::new("/nonexistent"));
         let port = Port {

@@ -50,8 +50,8 @@ pub struct Desired {
 }
 
 impl Desired {
-    /// From the intent, the interfaces, and the machine's DNS resolvers.
-    pub fn new(intent: &Intent, interfaces: &Interfaces, resolvers: &[SocketAddr]) -> Self {
+    /// From the intent, the interfaces, the machine's DNS resolvers, and what is known to be bound to which node.
+    pub fn new(intent: &Intent, interfaces: &Interfaces, resolvers: &[SocketAddr], bound: policy::Bound<'_>) -> Self {
         let mut desired = Self {
             uplinks: uplinks(intent, interfaces),
             ..Self::default()
@@ -60,9 +60,7 @@ impl Desired {
         for (name, network) in &intent.networks {
             let id = names::network(name);
             desired.networks.insert(id, self::network(intent, name, network));
-            desired
-                .policies
-                .insert(id, policy::config(intent, name, id, &policy::nothing_known));
+            desired.policies.insert(id, policy::config(intent, name, id, bound));
         }
         for (guest, spec) in &intent.guests {
             for nic in &spec.nics {
@@ -345,7 +343,7 @@ spec:
 
     #[test]
     fn what_is_referred_to_comes_first_and_goes_last() {
-        let all = Desired::new(&intent(), &interfaces(), &[]);
+        let all = Desired::new(&intent(), &interfaces(), &[], &policy::nothing_known);
         let nothing = Desired::default();
         assert_eq!(
             kinds(&all.changes_from(&nothing)),
@@ -360,10 +358,10 @@ spec:
 
     #[test]
     fn one_change_costs_one_change() {
-        let before = Desired::new(&intent(), &interfaces(), &[]);
+        let before = Desired::new(&intent(), &interfaces(), &[], &policy::nothing_known);
         let mut later = interfaces();
         later.insert("wan0".to_owned(), interface(1500, &["192.0.2.1"]));
-        let after = Desired::new(&intent(), &later, &[]);
+        let after = Desired::new(&intent(), &later, &[], &policy::nothing_known);
         assert_eq!(kinds(&after.changes_from(&before)), ["uplink"]);
     }
 
@@ -378,13 +376,21 @@ spec:
             },
         );
         later.insert("wan1".to_owned(), interface(1500, &[]));
-        assert!(Desired::new(&intent(), &later, &[]).uplinks.is_empty());
-        assert!(Desired::new(&intent(), &Interfaces::new(), &[]).uplinks.is_empty());
+        assert!(
+            Desired::new(&intent(), &later, &[], &policy::nothing_known)
+                .uplinks
+                .is_empty()
+        );
+        assert!(
+            Desired::new(&intent(), &Interfaces::new(), &[], &policy::nothing_known)
+                .uplinks
+                .is_empty()
+        );
     }
 
     #[test]
     fn guests_fit_the_smallest_uplink_in_any_dress() {
-        let desired = Desired::new(&intent(), &interfaces(), &[]);
+        let desired = Desired::new(&intent(), &interfaces(), &[], &policy::nothing_known);
         let port = desired.ports.values().next().expect("a port");
         assert_eq!(u32::from(port.gateway.mtu), 1400 - OVERHEAD - RESERVE);
         let mut network = intent().networks.remove("plant").expect("a mesh");
@@ -396,7 +402,7 @@ spec:
 
     #[test]
     fn guests_the_node_and_others_have_names() {
-        let desired = Desired::new(&intent(), &interfaces(), &[]);
+        let desired = Desired::new(&intent(), &interfaces(), &[], &policy::nothing_known);
         let network = desired.networks.values().next().expect("a network");
         let names: Vec<&str> = network.names.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["guest-a.plant.weft", "guest-b.plant.weft", "site-a.plant.weft"]);
@@ -404,7 +410,7 @@ spec:
 
     #[test]
     fn the_gateway_is_the_same_on_every_node() {
-        let desired = Desired::new(&intent(), &interfaces(), &[]);
+        let desired = Desired::new(&intent(), &interfaces(), &[], &policy::nothing_known);
         let port = desired.ports.values().next().expect("a port");
         assert_eq!(port.gateway.mac, GATEWAY_MAC);
         assert_eq!(port.gateway.ipv6, GATEWAY_V6);
@@ -417,7 +423,7 @@ spec:
 
     #[test]
     fn what_was_closed_is_opened_again() {
-        let all = Desired::new(&intent(), &interfaces(), &[]);
+        let all = Desired::new(&intent(), &interfaces(), &[], &policy::nothing_known);
         let mut before = all.clone();
         let port = *before.ports.keys().next().expect("a port");
         before.forget(&[Change::RemovePort(port)]);

@@ -199,6 +199,12 @@ impl Node {
             self.mappings.remove(&prefix);
             changes.push(Change::RemoveMapping(prefix));
         }
+        if changes
+            .iter()
+            .any(|change| matches!(change, Change::PutBinding(_) | Change::RemoveBinding(_)))
+        {
+            self.bindings_changed();
+        }
         let outgoing = self.shell.outgoing();
         let send = move || outgoing.into_iter().for_each(Outgoing::send);
         match self.packets.as_ref().filter(|_| self.connected) {

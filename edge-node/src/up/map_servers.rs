@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use mapserver::{
-    MapServerConfig, Secret, Site, SiteKey, SitePrefix,
+    MapServerConfig, SealedInstance, Secret, Site, SiteKey, SitePrefix,
     net::{Control, Server, Status},
     store::{Durability, FjallStore, MemoryStore, Store},
 };
@@ -159,6 +159,15 @@ fn config(spec: &MapServer, secrets: &Secrets) -> MapServerConfig {
     MapServerConfig {
         sites: sites.collect(),
         blocks: spec.blocks.clone(),
+        sealed: spec
+            .authorities
+            .iter()
+            .filter(|instance| instance.sealed)
+            .map(|instance| {
+                let authority = instance.authority;
+                (instance.instance_id, SealedInstance { authority })
+            })
+            .collect(),
         ..MapServerConfig::default()
     }
 }

@@ -13,7 +13,7 @@ use dataplane::{
     control::{Answer, CapturedPacket, Generation, MappingConfig, MappingStatus, MappingTarget, PathHealth, Query},
     link,
 };
-use lisp::{Eid, EidPrefix, Rloc, XtrId};
+use lisp::{Eid, EidPrefix, Rloc, XtrId, mesh::Suite};
 use rtnetlink::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use xtr::{Command, LookupAnswer, LookupError};
@@ -38,6 +38,7 @@ use crate::{
     document::StoredIntent,
     error::Report,
     intent::{Attach, Intent},
+    keyring::Keyring,
     read::{self, Source},
     validate,
 };
@@ -85,6 +86,11 @@ pub struct Node {
     pub(super) seconds: u64,
     pub(super) failed_lately: bool,
     pub(super) sealed: SealedState,
+    pub(super) keyring: Keyring,
+    /// The intent with the addresses that are hashes of keys: what everything but plans and keys goes by.
+    pub(super) complete: Intent,
+    /// Suites, the fastest on this machine first.
+    pub(super) suites: Vec<Suite>,
     /// Prefixes of ours that another node registered, and when that was told last.
     pub(super) moved: BTreeMap<EidPrefix, Instant>,
 }
@@ -145,6 +151,9 @@ impl Node {
             failed_lately: false,
             moved: BTreeMap::new(),
             sealed: SealedState::new(&directories.state_dir)?,
+            keyring: Keyring::default(),
+            complete: Intent::default(),
+            suites: super::sealed::suites(),
             directories,
         })
     }
@@ -327,7 +336,7 @@ impl Node {
 
     async fn interfaces_changed(&mut self) {
         let interfaces = self.interfaces.borrow_and_update().clone();
-        let desired = Desired::new(&self.intent, &interfaces, &self.resolvers);
+        let desired = Desired::new(&self.complete, &interfaces, &self.resolvers, &self.bound());
         let gone = !self.descriptors.stale(&self.intent, &desired, &interfaces).is_empty();
         if gone || desired.uplinks != self.desired.uplinks || self.waiting_for_interface(&interfaces) {
             tracing::info!("interfaces changed");

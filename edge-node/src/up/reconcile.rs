@@ -8,7 +8,10 @@ use lisp::{EidPrefix, Locator, Rloc, SiteId};
 use xtr::{Command, Config, DatabaseMapping, Limits, MapServerPeer, Secret, Timers};
 
 use super::{desired::Desired, names, node::Node, resolvers, secrets::Secrets, uplinks};
-use crate::intent::{Intent, NetworkKind};
+use crate::{
+    intent::{Intent, NetworkKind},
+    keyring::Keyring,
+};
 
 /// Between probes of a locator that is not sent to just now: `status` shall tell the truth of it within three seconds.
 const PROBE_IDLE: Duration = Duration::from_secs(2);
@@ -30,7 +33,9 @@ impl Node {
         let interfaces = uplinks::read(&self.handle).await;
         let interfaces = interfaces.unwrap_or_else(|_| self.interfaces.borrow().clone());
         self.resolvers = resolvers::read();
-        let mut desired = Desired::new(&intent, &interfaces, &self.resolvers);
+        failures.extend(self.load_keys(&intent, &secrets));
+        let complete = self.complete.clone();
+        let mut desired = Desired::new(&complete, &interfaces, &self.resolvers, &self.bound());
         if self.packets.is_none() && !needs_packets(&intent) {
             (self.intent, self.secrets) = (intent, secrets);
             return failures;
@@ -112,12 +117,15 @@ impl Node {
                 ..Timers::default()
             },
             limits: Limits::default(),
-            mesh: xtr::SealedMesh::default(),
+            mesh: self.sealed_mesh(),
         };
         let failed = self.shell.listen(&addresses);
         self.shell.command(Command::Configure(config));
-        self.shell
-            .command(Command::SetDatabase(database(&self.intent, &self.desired)));
+        self.shell.command(Command::SetDatabase(database(
+            &self.complete,
+            &self.desired,
+            &self.keyring,
+        )));
         failed
             .into_iter()
             .map(|(address, reason)| format!("RLOC {address}: {reason}"))
@@ -146,7 +154,7 @@ pub fn needs_packets(intent: &Intent) -> bool {
 }
 
 /// What this node registers: its own and its guests' addresses in meshes. A NIC that could not be attached is not here.
-fn database(intent: &Intent, desired: &Desired) -> Vec<DatabaseMapping> {
+fn database(intent: &Intent, desired: &Desired, keyring: &Keyring) -> Vec<DatabaseMapping> {
     let mut prefixes: BTreeSet<EidPrefix> = BTreeSet::new();
     for network in intent.networks.values() {
         if let NetworkKind::Mesh(mesh) = &network.kind {
@@ -173,5 +181,9 @@ fn database(intent: &Intent, desired: &Desired) -> Vec<DatabaseMapping> {
             );
         }
     }
-    prefixes.into_iter().map(DatabaseMapping::new).collect()
+    let bound = |prefix| DatabaseMapping {
+        binding: keyring.binding(&prefix).copied(),
+        ..DatabaseMapping::new(prefix)
+    };
+    prefixes.into_iter().map(bound).collect()
 }

@@ -46,7 +46,7 @@ impl Node {
                 let _ = answer.send(self.status().await);
             }
             Request::Intent(answer) => {
-                let _ = answer.send(self.intent.clone());
+                let _ = answer.send(self.complete.clone());
             }
             Request::Ask(query, answer) => match self.packets.clone().filter(|_| self.connected) {
                 Some(packets) => {

@@ -9,15 +9,29 @@ use std::{
 };
 
 use dataplane::control::{Answer, BindingConfig, Change, Event as PacketEvent, Hello, Query, SaConfig};
-use lisp::{EidPrefix, Nonce, mesh::KeyId};
-use xtr::{AdoptedSa, Command, Event, Limits, SaParameters, Timers};
+use ipnet::IpNet;
+use lisp::{
+    EidPrefix, Nonce,
+    mesh::{KeyId, PublicKey, Suite},
+};
+use xtr::{AdoptedSa, Command, Event, Identity, Limits, SaParameters, SealedMesh, SealedNetwork, Timers};
+use zeroize::Zeroizing;
 
-use super::{node::Node, store};
+use super::{names, node::Node, secrets::Secrets, store};
+use crate::{
+    intent::{Intent, MemberId, Rule, Selector},
+    keyring::Keyring,
+    policy,
+};
 
 /// A binding of an adopted packet path that nobody proves anew goes after this.
 const UNPROVEN: Duration = Duration::from_secs(180);
-/// Between two looks at the wall clock.
+/// Seconds between two looks at the wall clock.
 const CLOCK_INTERVAL: u64 = 10;
+/// Seconds between two looks at statements that may have to be renewed.
+const RENEW_INTERVAL: u64 = 60;
+/// How long suites are compared.
+const MEASURE: Duration = Duration::from_millis(20);
 
 /// What of the sealed mesh the control process keeps for the packet path, and for its own next start.
 #[derive(Debug, Default)]
@@ -122,7 +136,104 @@ fn sa_config(parameters: SaParameters) -> SaConfig {
     }
 }
 
+/// Suites, the fastest on this machine first. Both ends of an SA announce theirs.
+pub fn suites() -> Vec<Suite> {
+    let mut measured = dataplane::seal::measure(MEASURE);
+    measured.sort_by_key(|(_, nanoseconds)| *nanoseconds);
+    for (suite, nanoseconds) in &measured {
+        tracing::debug!(%suite, nanoseconds, "sealing 1,400 bytes");
+    }
+    measured.into_iter().map(|(suite, _)| suite).collect()
+}
+
 impl Node {
+    /// Loads keys and statements for an intent. What is wrong with them is told of; networks without them stay silent.
+    pub(super) fn load_keys(&mut self, intent: &Intent, secrets: &Secrets) -> Vec<String> {
+        let secret = |name: &str| match secrets.get(name) {
+            Some(credential) => Ok(Zeroizing::new(credential.expose().to_vec())),
+            None => Err(format!("Secret {name} could not be read")),
+        };
+        let now = Duration::from_secs(unix_now());
+        let loaded = Keyring::load(intent, secret, &self.directories.state_dir, now);
+        let (keyring, failures) = match loaded {
+            Ok(keyring) => (keyring, Vec::new()),
+            Err(failures) => (Keyring::default(), failures),
+        };
+        self.keyring = keyring;
+        self.complete = intent.clone();
+        self.keyring.complete(&mut self.complete);
+        failures
+    }
+
+    /// Who this node is in sealed networks, for the xTR.
+    pub(super) fn sealed_mesh(&self) -> SealedMesh {
+        let networks = self.complete.networks.iter().filter_map(|(name, network)| {
+            let (mesh, sealed) = network.sealed()?;
+            let mut told = SealedNetwork {
+                authority: sealed.authority,
+                permit: self.keyring.membership(name).map(|membership| membership.permit),
+                ..SealedNetwork::default()
+            };
+            for member in &sealed.members {
+                match member.who {
+                    MemberId::Node(key) => drop(told.nodes.insert(key)),
+                    MemberId::Eid(address) => drop(told.eids.insert(address)),
+                }
+            }
+            Some((mesh.instance_id, told))
+        });
+        SealedMesh {
+            identity: self.keyring.node().map(Identity::new),
+            networks: networks.collect(),
+            suites: self.suites.clone(),
+            workers: 1,
+        }
+    }
+
+    /// What is known to be bound to which node, for policies that speak of nodes.
+    pub(super) fn bound(&self) -> impl Fn(&PublicKey) -> Vec<IpNet> + use<> {
+        let mut of_node: BTreeMap<KeyId, Vec<IpNet>> = BTreeMap::new();
+        for binding in self.sealed.bindings.values() {
+            of_node.entry(binding.node).or_default().push(binding.prefix.net());
+        }
+        let own = self.keyring.node().and_then(|signer| signer.public_key().id());
+        if let Some(own) = own {
+            let bound = self.keyring.bindings();
+            of_node
+                .entry(own)
+                .or_default()
+                .extend(bound.iter().map(|binding| binding.prefix.net()));
+        }
+        move |key| key.id().and_then(|id| of_node.get(&id).cloned()).unwrap_or_default()
+    }
+
+    /// Policies that speak of nodes mean what is bound to them: when that changed, the packet path is told.
+    pub(super) fn bindings_changed(&mut self) {
+        let speaks_of_nodes = |rule: &Rule| {
+            let mut selectors = rule.from.iter().chain(&rule.to);
+            selectors.any(|selector| matches!(selector, Selector::Node(_)))
+        };
+        if !self
+            .complete
+            .policies
+            .values()
+            .any(|policy| policy.rules.iter().any(speaks_of_nodes))
+        {
+            return;
+        }
+        let bound = self.bound();
+        let mut changes = Vec::new();
+        for name in self.complete.networks.keys() {
+            let id = names::network(name);
+            let config = policy::config(&self.complete, name, id, &bound);
+            if self.desired.policies.get(&id) != Some(&config) {
+                self.desired.policies.insert(id, config.clone());
+                changes.push(Change::PutPolicy(config));
+            }
+        }
+        self.send(changes);
+    }
+
     /// Tells the xTR what it has to know before anything else: the time, and the epochs.
     pub(super) fn begin_sealed(&mut self) {
         self.shell.command(Command::Clock(unix_now()));
@@ -137,6 +248,10 @@ impl Node {
             self.shell.command(Command::Clock(unix_now()));
         }
         self.sealed.epochs.write();
+        if self.seconds.is_multiple_of(RENEW_INTERVAL) && self.keyring.renew(Duration::from_secs(unix_now())) {
+            let failures = self.tell_xtr();
+            self.failures.extend(failures);
+        }
         let now = Instant::now();
         let stale: Vec<EidPrefix> = self
             .sealed

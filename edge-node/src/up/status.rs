@@ -257,7 +257,7 @@ impl Node {
 
     fn add_guests(&self, status: &mut Status, counters: &[(String, u64)]) {
         let counters: BTreeMap<&str, u64> = counters.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-        for (guest, spec) in &self.intent.guests {
+        for (guest, spec) in &self.complete.guests {
             for nic in &spec.nics {
                 let port = self.desired.ports.get(&names::port(guest, &nic.name));
                 let count = |what: &str| {
