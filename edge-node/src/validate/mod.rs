@@ -9,6 +9,8 @@ mod meaning;
 mod structure;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_sealed;
 
 use crate::{document::Document, error::IntentError, intent::Intent};
 

@@ -22,7 +22,7 @@ fn source(text: &str) -> Source {
     }
 }
 
-fn judge(text: &str) -> Result<Intent, Vec<IntentError>> {
+pub(super) fn judge(text: &str) -> Result<Intent, Vec<IntentError>> {
     let documents = read::parse(&[source(text)]).map_err(|Report(errors)| errors)?;
     intent(&documents)
 }
@@ -30,6 +30,16 @@ fn judge(text: &str) -> Result<Intent, Vec<IntentError>> {
 /// Replaces `from`, which stands in the good intent exactly once; gives the errors, each with the text it points at.
 fn broken(from: &str, to: &str) -> Vec<(IntentError, String)> {
     errors(&GOOD.replace(from, to))
+}
+
+/// As [`errors`], for other files of tests.
+pub(super) fn errors_of(text: &str) -> Vec<(IntentError, String)> {
+    errors(text)
+}
+
+/// How many errors there are.
+pub(super) fn broken_in(text: &str) -> usize {
+    errors(text).len()
 }
 
 fn errors(text: &str) -> Vec<(IntentError, String)> {
@@ -86,7 +96,7 @@ type Case = (
 const CASES: &[Case] = &[
     // Shapes.
     ("an unknown field", "siteId: 1", "siteID: 1", "siteID", "unknown field `siteID` in `spec`", "did you mean `siteId`?"),
-    ("an unknown field, far from any", "siteId: 1", "banana: 1", "banana", "unknown field `banana`", "known are mapServers, siteId, uplinks"),
+    ("an unknown field, far from any", "siteId: 1", "banana: 1", "banana", "unknown field `banana`", "known are key, mapServers, siteId, uplinks"),
     ("an unknown field deep inside", "{interface: wan0, priority: 1", "{interface: wan0, prioritty: 1", "prioritty", "in `spec.uplinks[0]`", "`priority`"),
     ("an unknown kind", "kind: Guest\nmetadata: {name: guest-c}", "kind: Gest\nmetadata: {name: guest-c}", "Gest", "there is no kind `Gest`", "did you mean `Guest`?"),
     ("another version", "apiVersion: weft.dev/v1\nkind: Policy", "apiVersion: weft.dev/v2\nkind: Policy", "weft.dev/v2", "apiVersion is the text `weft.dev/v2`", "weft.dev/v1"),
@@ -104,8 +114,14 @@ const CASES: &[Case] = &[
     ("an unknown word", "store: disk", "store: dsik", "dsik", "`dsik` is no value of `spec.store`", "did you mean `disk`?"),
     ("an unknown algorithm", "algorithms: [hmac-sha256-128-hkdf-sha256]", "algorithms: [hmac-sha256]", "hmac-sha256", "is no value", "did you mean `hmac-sha256-128`?"),
     ("a missing field", "{tap: {interface: tapa, netns: guest-a, as: eth0}}", "{tap: {netns: guest-a}}", "tap", "has no `interface`", "Interface name"),
-    ("no encryption said", "    encryption: none\n", "", "mesh", "`spec.mesh` has no `encryption`", "encryption: none"),
-    ("encryption that is not there yet", "encryption: none", "encryption: aes-gcm", "aes-gcm", "`aes-gcm` is no value", "the sealed mesh is not there yet"),
+    ("no encryption said", "    encryption: none\n", "", "mesh", "nobody may join this sealed mesh", "list nodes or EIDs in `members`"),
+    ("another encryption", "encryption: none", "encryption: aes-gcm", "aes-gcm", "`aes-gcm` is no value", "`encryption: sealed`"),
+    ("members of a mesh that seals nothing", "encryption: none", "encryption: none\n    members: [{eid: \"fd07::a\"}]", "members", "means nothing in a mesh with `encryption: none`", "take `encryption: none` out"),
+    ("a key for an address that needs none", "addresses: [\"fd07::c\"]", "addresses: [\"fd07::c\"]\n      key: site-a-key", "site-a-key", "no sealed mesh", "take `key` out"),
+    ("a node of a mesh without members", "{name: guest-b}, service", "{node: site-b}, service", "site-b", "no member called `site-b`", "mesh.members"),
+    ("a node's key that is absent", "siteId: 1", "siteId: 1\n  key: site-a-kye", "site-a-kye", "there is no Secret `site-a-kye`", "did you mean `site-a-key`?"),
+    ("an authority that is no key", "store: disk", "store: disk\n  authorities: [{instanceId: 7, authority: \"p256:00\"}]", "\"p256:00\"", "no public key", "`weft key show FILE`"),
+    ("an Instance-ID with two authorities", "store: disk", "store: disk\n  authorities: [{instanceId: 7}, {instanceId: 7}]", "7", "stands here twice", "keep one"),
     ("no spec", "spec: {file: site-a.key}\n", "", "site-a-key", "has no `spec`", "write `spec:`"),
     ("nothing where a map is wanted", "spec: {file: site-a.key}", "spec:", "spec", "wants a map, here is nothing", "write a map"),
 

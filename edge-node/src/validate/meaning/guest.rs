@@ -423,10 +423,17 @@ fn allocate(reader: &mut Reader<'_>, previous: &Intent, claims: &Claims<'_>) {
                 .is_some_and(|mesh| mesh.nic_eid_is_hash(nic));
             if nic.addresses.is_empty()
                 && slice.is_none()
+                && nic.key.is_none()
                 && !hashed
                 && let Some(document) = said.filter(|document| nothing_said(document, &path))
             {
                 let network = &nic.network;
+                let sealed = reader.intent.networks.get(network).and_then(Network::sealed).is_some();
+                let or = if sealed {
+                    ", or add \"fd00::/8\" to its `mesh.prefixes`: an address is made from a key then"
+                } else {
+                    ""
+                };
                 reader.fail(
                     document,
                     &path.then("name"),
@@ -434,7 +441,7 @@ fn allocate(reader: &mut Reader<'_>, previous: &Intent, claims: &Claims<'_>) {
                         "NIC `{}` has no address, and Network {network} has no slice to take one from",
                         nic.name
                     ),
-                    format!("write `addresses: […]`, or add `ipv4: {{…, slice: …}}` to Network {network}"),
+                    format!("write `addresses: […]`, or add `ipv4: {{…, slice: …}}` to Network {network}{or}"),
                 );
             }
         }
