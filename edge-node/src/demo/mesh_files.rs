@@ -1,9 +1,59 @@
 //! The configuration files of the mesh demo, as an operator would write them.
 
-use crate::lab::Site;
+use std::net::IpAddr;
+
+use lisp::{
+    InstanceId,
+    mesh::{PublicKey, Signer as _, SoftwareKey, crypto_eid},
+};
+
+use crate::{
+    keyring,
+    lab::{LabError, Result, Site},
+};
+
+/// The tenant of the demo.
+const INSTANCE_ID: u32 = 7;
+
+/// The keys of the demo: the network's authority, and one for each guest, whose EID is its hash.
+#[derive(Debug)]
+pub(super) struct Keys {
+    authority: SoftwareKey,
+    guest_a: SoftwareKey,
+    guest_b: SoftwareKey,
+    /// EID of the guest at A.
+    pub(super) eid_a: IpAddr,
+    /// EID of the guest that moves.
+    pub(super) eid_b: IpAddr,
+}
+
+impl Keys {
+    /// New ones.
+    pub(super) fn new() -> Result<Self> {
+        let key = || keyring::generate().map_err(LabError::unexpected);
+        let (guest_a, guest_b) = (key()?, key()?);
+        let eid = |key: &SoftwareKey| {
+            let instance_id = InstanceId::new(INSTANCE_ID).unwrap_or_default();
+            let eid = crypto_eid(instance_id, &key.public_key());
+            eid.map(|eid| eid.address)
+                .ok_or_else(|| LabError::unexpected("a key without an EID"))
+        };
+        Ok(Self {
+            eid_a: eid(&guest_a)?,
+            eid_b: eid(&guest_b)?,
+            authority: key()?,
+            guest_a,
+            guest_b,
+        })
+    }
+
+    fn authority(&self) -> PublicKey {
+        self.authority.public_key()
+    }
+}
 
 /// Files of the Map-Server: one site "plant" with a key for each of its three nodes.
-pub(super) fn map_server(site: &Site) -> Vec<(String, String)> {
+pub(super) fn map_server(site: &Site, keys_of: &Keys) -> Vec<(String, String)> {
     let listen: Vec<String> = site
         .addresses()
         .iter()
@@ -20,7 +70,10 @@ pub(super) fn map_server(site: &Site) -> Vec<(String, String)> {
             )
         })
         .collect();
-    let secrets: String = ["a", "b", "c"].iter().map(|node| secret(node)).collect();
+    let secrets: String = ["a", "b", "c"]
+        .iter()
+        .map(|node| secret(&format!("site-{node}")))
+        .collect();
     let yaml = format!(
         "{secrets}apiVersion: weft.dev/v1
 kind: MapServer
@@ -28,22 +81,25 @@ metadata: {{name: ms}}
 spec:
   listen: [{}]
   store: disk
-  blocks: [\"[7]fd07::/16\", \"[7]10.7.0.0/16\"]
+  blocks: [\"[7]fd00::/8\", \"[7]10.7.0.0/16\"]
+  authorities:
+    - {{instanceId: 7, authority: \"{authority}\"}}
   sites:
     - name: plant
       keys:
 {keys}      prefixes:
-        - {{instanceId: 7, prefix: \"fd07::/16\", acceptMoreSpecifics: true}}
+        - {{instanceId: 7, prefix: \"fd00::/8\", acceptMoreSpecifics: true}}
         - {{instanceId: 7, prefix: \"10.7.0.0/16\", acceptMoreSpecifics: true}}
 ",
-        listen.join(", ")
+        listen.join(", "),
+        authority = keys_of.authority()
     );
     files.push(("mapserver.yaml".into(), yaml));
     files
 }
 
 /// Files of the node of site `name` (`a`, `b` or `c`), which asks the Map-Server at `map_server`.
-pub(super) fn node(name: &str, map_server: &str) -> Vec<(String, String)> {
+pub(super) fn node(name: &str, map_server: &str, keys: &Keys) -> Vec<(String, String)> {
     let number = match name {
         "a" => 1,
         "b" => 2,
@@ -67,11 +123,11 @@ metadata: {{name: plant}}
 spec:
   mesh:
     instanceId: 7
-    encryption: none
-    prefixes: [\"fd07::/16\", \"10.7.0.0/16\"]
-    nodeAddresses: [\"fd07::{name}:1\"]
+    prefixes: [\"fd00::/8\", \"10.7.0.0/16\"]
+    authority: \"{authority}\"
+    authorityKey: authority-key
   ipv4: {{prefix: 10.7.0.0/16, gateway: 10.7.0.1, slice: 10.7.{number}.0/24}}
-  names: {{guest-a: [\"fd07::a\", \"10.7.1.10\"], guest-b: [\"fd07::b\", \"10.7.2.10\"]}}
+  names: {{guest-a: [\"{eid_a}\", \"10.7.1.10\"], guest-b: [\"{eid_b}\", \"10.7.2.10\"]}}
 ---
 apiVersion: weft.dev/v1
 kind: Policy
@@ -79,14 +135,30 @@ metadata: {{name: plant}}
 spec:
   network: plant
   rules:
-    - from: [{{prefix: \"fd07::/16\"}}, {{prefix: \"10.7.0.0/16\"}}]
-      to: [{{prefix: \"fd07::/16\"}}, {{prefix: \"10.7.0.0/16\"}}]
+    - from: [{{prefix: \"fd00::/8\"}}, {{prefix: \"10.7.0.0/16\"}}]
+      to: [{{prefix: \"fd00::/8\"}}, {{prefix: \"10.7.0.0/16\"}}]
       services: [icmp, tcp/5201, tcp/7000, udp/7000]
       action: allow
 ",
-        secret = secret(name)
+        secret = [
+            secret(&format!("site-{name}")),
+            secret("authority"),
+            secret("guest-a"),
+            secret("guest-b")
+        ]
+        .concat(),
+        authority = keys.authority(),
+        eid_a = keys.eid_a,
+        eid_b = keys.eid_b,
     );
-    vec![key(name), ("node.yaml".into(), yaml)]
+    let private = |name: &str, key: &SoftwareKey| (format!("{name}.key"), key.to_text().to_string());
+    vec![
+        key(name),
+        private("authority", &keys.authority),
+        private("guest-a", &keys.guest_a),
+        private("guest-b", &keys.guest_b),
+        ("node.yaml".into(), yaml),
+    ]
 }
 
 /// The guest at A, on a TAP that Weft makes and moves into the guest's namespace.
@@ -100,7 +172,8 @@ spec:
     - name: eth0
       network: plant
       attach: {{tap: {{interface: tapa, netns: {namespace}, as: eth0}}}}
-      addresses: [\"fd07::a\", \"10.7.1.10\"]
+      key: guest-a-key
+      addresses: [\"10.7.1.10\"]
 "
     )
 }
@@ -117,7 +190,8 @@ spec:
       network: plant
       attach: {{veth: {{interface: cable-b}}}}
       mac: \"{GUEST_B_MAC}\"
-      addresses: [\"fd07::b\", \"10.7.2.10\"]
+      key: guest-b-key
+      addresses: [\"10.7.2.10\"]
 "
     )
 }
@@ -125,12 +199,12 @@ spec:
 /// MAC address of the guest that moves.
 pub(super) const GUEST_B_MAC: &str = "02:00:00:00:00:0b";
 
-fn secret(node: &str) -> String {
+fn secret(whose: &str) -> String {
     format!(
         "apiVersion: weft.dev/v1
 kind: Secret
-metadata: {{name: site-{node}-key}}
-spec: {{file: site-{node}.key}}
+metadata: {{name: {whose}-key}}
+spec: {{file: {whose}.key}}
 ---
 "
     )

@@ -10,6 +10,7 @@
 //!
 //! Read in this order: [`Lab`], [`Namespace`], [`Underlay`], [`Node`], [`Guest`], [`Heartbeat`].
 
+mod eavesdrop;
 mod error;
 mod guest;
 mod heartbeat;
@@ -28,6 +29,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
+pub use eavesdrop::{Eavesdropper, Overheard};
 pub use error::{LabError, Result};
 pub use guest::Guest;
 pub use heartbeat::{Beats, Heartbeat, Transport};
