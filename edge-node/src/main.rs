@@ -22,6 +22,8 @@ fn main() -> ExitCode {
         Command::Ping(arguments) => client::ping(&arguments),
         Command::Lig(arguments) => client::lig(&arguments),
         Command::Trace(arguments) => client::trace(&arguments),
+        Command::WhoCan(arguments) => client::who_can(&arguments),
+        Command::Key(arguments) => client::key(&arguments),
         Command::Capture(arguments) => client::capture(&arguments),
         Command::Decode(arguments) => decode::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),

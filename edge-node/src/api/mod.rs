@@ -4,6 +4,7 @@
 mod names;
 mod routes;
 mod types;
+mod who_can;
 
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
@@ -13,6 +14,7 @@ pub use types::{
     Applied, CaptureRequest, DeleteRequest, LigAnswer, LigRequest, PingAnswer, PingRequest, Request, TraceAnswer,
     TraceRequest,
 };
+pub use who_can::{Joins, WhoCanAnswer, WhoCanNetwork, WhoCanPacket, WhoCanRequest, WhoCanSide};
 
 /// Listens until the task is aborted.
 ///

@@ -21,6 +21,7 @@ use super::{
         Applied, CaptureRequest, DeleteRequest, LigAnswer, LigLocator, LigRecord, LigRequest, PingAnswer, PingRequest,
         Request, TraceAnswer, TraceRequest,
     },
+    who_can::{self, WhoCanAnswer, WhoCanRequest},
 };
 use crate::{
     error::{IntentError, Report},
@@ -65,6 +66,7 @@ pub fn router(requests: mpsc::Sender<Request>) -> Router {
         .route("/v1/ping", post(ping))
         .route("/v1/lig", post(lig))
         .route("/v1/trace", post(trace))
+        .route("/v1/who-can", post(who_can))
         .route("/v1/capture", post(capture))
         .route("/v1/counters", get(counters))
         .with_state(requests)
@@ -254,6 +256,11 @@ async fn trace(State(node): Node, Json(request): Json<TraceRequest>) -> Result<J
         Answer::Trace(steps) => Ok(Json(TraceAnswer { packet, steps })),
         _ => Err(unexpected()),
     }
+}
+
+async fn who_can(State(node): Node, Json(request): Json<WhoCanRequest>) -> Result<Json<WhoCanAnswer>, Fault> {
+    let intent = intent(&node).await?;
+    Ok(Json(who_can::answer(&intent, &request)?))
 }
 
 /// The guest's own address of the other end's family.

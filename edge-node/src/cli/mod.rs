@@ -1,6 +1,7 @@
 //! The command line: every verb, its arguments and its help text. `main.rs` hands each to the function that does it.
 
 mod generate;
+mod key;
 mod output;
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 pub use clap_complete::Shell;
 
 pub use generate::{completion, man};
+pub use key::{KeyArgs, KeyBindArgs, KeyCommand, KeyExportArgs, KeyMemberArgs, KeyNewArgs, KeyShowArgs, WhoCanArgs};
 pub use output::{DecodeFormat, Format, LogFormat};
 
 use crate::{demo, kind::KindName};
@@ -56,6 +58,10 @@ pub enum Command {
     Lig(LigArgs),
     /// Tell what would happen to a packet of a guest, stage by stage; nothing is sent
     Trace(TraceArgs),
+    /// Tell whether the policies let one send to another, by which rule, and whether both may join a sealed mesh
+    WhoCan(WhoCanArgs),
+    /// Make and show keys, and sign what nodes show in sealed meshes; no running node is needed
+    Key(KeyArgs),
     /// Write passing packets to a pcapng file, each with its verdict
     Capture(CaptureArgs),
     /// Show every LISP message and data packet of a capture file, and what is wrong with it
@@ -523,6 +529,11 @@ mod tests {
             "weft ping guest-b -c 1 -W 500ms",
             "weft capture --guest guest-a -w x.pcapng -c 3",
             "weft decode x.pcap --key 1:secret --key 2:@file -o json",
+            "weft who-can guest-a guest-b tcp/443 --network plant -o json",
+            "weft who-can label:role=meter fd07::/16",
+            "weft key new a.key --instance 7",
+            "weft key show a.key -o json",
+            "weft key export a.key --private --force",
             "weft demo mesh -o json",
             "weft schema Guest",
         ] {
@@ -534,6 +545,9 @@ mod tests {
             "weft delete",
             "weft delete guest",
             "weft apply",
+            "weft who-can guest-a",
+            "weft key bind --key a.key --node nobody --instance 7",
+            "weft key new a.key --instance 16777215",
             "weft get gest",
             "weft ping x -i 5",
         ] {

@@ -19,14 +19,18 @@ macro_rules! say_exactly {
 mod apply;
 mod capture;
 mod connection;
+mod key;
 mod objects;
 mod pcapng;
 mod print;
 mod probe;
 mod status;
+mod who_can;
 
 pub use apply::{apply, delete, plan};
 pub use capture::capture;
+pub use key::key;
 pub use objects::{describe, get};
 pub use probe::{lig, ping, trace};
 pub use status::status;
+pub use who_can::who_can;

@@ -14,6 +14,8 @@ mod tests_sealed;
 
 use crate::{document::Document, error::IntentError, intent::Intent};
 
+pub use meaning::sealed::{stand_in_for_node, with_stand_ins};
+
 /// A service as people write it, such as `tcp/443`.
 ///
 /// # Errors

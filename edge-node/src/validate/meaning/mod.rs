@@ -6,7 +6,7 @@ mod map_server;
 mod network;
 mod node;
 mod policy;
-mod sealed;
+pub(super) mod sealed;
 mod secret;
 pub(super) mod text;
 

@@ -291,7 +291,8 @@ fn stand_in(what: &[u8]) -> IpAddr {
 }
 
 /// The intent with an address for every NIC that will have the hash of a key.
-pub(super) fn with_stand_ins(intent: &Intent) -> Intent {
+#[must_use]
+pub fn with_stand_ins(intent: &Intent) -> Intent {
     let mut complete = intent.clone();
     for (name, guest) in &mut complete.guests {
         for nic in &mut guest.nics {
@@ -307,6 +308,7 @@ pub(super) fn with_stand_ins(intent: &Intent) -> Intent {
 }
 
 /// An address for every node that a policy speaks of.
-pub(super) fn stand_in_for_node(node: &PublicKey) -> Vec<IpNet> {
+#[must_use]
+pub fn stand_in_for_node(node: &PublicKey) -> Vec<IpNet> {
     vec![stand_in(node.as_bytes()).into()]
 }
