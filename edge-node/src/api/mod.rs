@@ -1,6 +1,7 @@
 //! The control API: HTTP over a unix socket that only its owner may use. Thin: each route turns into one [`Request`]
 //! to the node's loop and its answer into JSON.
 
+mod explain;
 mod names;
 mod routes;
 mod types;

@@ -12,10 +12,11 @@ use axum::{
 };
 use dataplane::control::{Answer, CaptureFilter, Query};
 use futures::StreamExt as _;
-use lisp::{CONTROL_PORT, Rloc};
+use lisp::{CONTROL_PORT, Eid, Rloc};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    explain,
     names::{self, Unknown},
     types::{
         Applied, CaptureRequest, DeleteRequest, LigAnswer, LigLocator, LigRecord, LigRequest, PingAnswer, PingRequest,
@@ -205,7 +206,7 @@ async fn trace(State(node): Node, Json(request): Json<TraceRequest>) -> Result<J
     let intent = intent(&node).await?;
     let (_, nic) = names::nic(&intent, &request.guest, request.nic.as_deref())?;
     let guest = request.guest.split('/').next().unwrap_or_default();
-    let (query, packet) = match request.from {
+    let (query, packet, other) = match request.from {
         None => {
             let (_, destination) =
                 names::destination(&intent, &request.destination, Some(&nic.network)).or_else(|unknown| {
@@ -224,6 +225,7 @@ async fn trace(State(node): Node, Json(request): Json<TraceRequest>) -> Result<J
                     frame,
                 },
                 described.to_string(),
+                destination,
             )
         }
         Some(from) => {
@@ -243,17 +245,28 @@ async fn trace(State(node): Node, Json(request): Json<TraceRequest>) -> Result<J
                 })?;
             let destination = source_of(nic, request.source, source)?;
             let described = packet::Probe::new(source, destination, &request.service, request.size)?;
+            let sealed_by = match mesh.sealed() {
+                Some(_) => explain::holder(&ask(&node, Request::Status).await?, mesh.instance_id, source),
+                None => None,
+            };
             let query = Query::TraceInbound {
                 from: Rloc::new(from),
                 instance_id: mesh.instance_id,
-                node: None,
+                node: sealed_by,
                 packet: described.packet(),
             };
-            (query, described.to_string())
+            (query, described.to_string(), source)
         }
     };
     match question(&node, query).await? {
-        Answer::Trace(steps) => Ok(Json(TraceAnswer { packet, steps })),
+        Answer::Trace(mut steps) => {
+            let sealed = intent.networks.get(&nic.network).and_then(|network| network.sealed());
+            if let Some((mesh, _)) = sealed {
+                let eid = Eid::new(mesh.instance_id, other);
+                steps.extend(explain::refusals(&ask(&node, Request::Status).await?, eid));
+            }
+            Ok(Json(TraceAnswer { packet, steps }))
+        }
         _ => Err(unexpected()),
     }
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     cli::{Format, StatusArgs},
-    up::status::{MapServer, Registration, Status},
+    up::status::{MapServer, Registration, Sealed, Status},
 };
 
 /// `weft status`.
@@ -119,6 +119,9 @@ fn show(status: &Status, wide: bool) {
         &["RLOC", "STATE", "RTT", "HEARD"],
         &rows(locators.collect()),
     );
+    if let Some(told) = &status.sealed {
+        sealed(told);
+    }
     for server in &status.map_servers {
         map_server(server);
     }
@@ -136,6 +139,46 @@ fn show(status: &Status, wide: bool) {
             .collect();
         table("xTR", &["WORD", "MESSAGES"], &counters);
     }
+}
+
+fn sealed(status: &Sealed) {
+    say!("\nsealed networks: this node is {}", or_dash(status.node.clone()));
+    let associations = status.associations.iter().filter(|sa| sa.state != "waiting").map(|sa| {
+        vec![
+            sa.node.clone(),
+            sa.index.to_string(),
+            sa.suite.clone(),
+            sa.state.clone(),
+            seconds(sa.age),
+            sa.sealed_packets.to_string(),
+            sa.opened_packets.to_string(),
+            or_dash(sa.roamed_to.clone()),
+        ]
+    });
+    let heading = ["NODE", "SA", "SUITE", "STATE", "AGE", "SEALED", "OPENED", "ROAMED TO"];
+    table("mesh SAs", &heading, &associations.collect::<Vec<_>>());
+    let unbound: Vec<Vec<String>> = status
+        .unbound
+        .iter()
+        .map(|(prefix, why)| vec![prefix.clone(), why.clone()])
+        .collect();
+    table(
+        "NOT REGISTERED, for want of a binding",
+        &["EID-PREFIX", "WHY"],
+        &unbound,
+    );
+    let refusals = status.refusals.iter().map(|refusal| {
+        vec![
+            refusal.eid.clone(),
+            or_dash(refusal.node.clone()),
+            refusal.by.clone(),
+            refusal.reason.clone(),
+            refusal.times.to_string(),
+            format!("{} ago", seconds(refusal.ago)),
+        ]
+    });
+    let heading = ["EID", "NODE", "WHOSE", "WHY", "TIMES", "LAST"];
+    table("not believed", &heading, &refusals.collect::<Vec<_>>());
 }
 
 /// What was acknowledged once is not said as of now while nobody could tell us otherwise.

@@ -2,7 +2,7 @@
 //! a renewed binding keeps its epoch.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -60,8 +60,8 @@ impl Epochs {
         let milliseconds = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let next = milliseconds.max(self.kept.highest.saturating_add(1));
         for name in names {
-            if !self.kept.since.contains_key(&name) {
-                self.kept.since.insert(name, next);
+            if let Entry::Vacant(place) = self.kept.since.entry(name) {
+                place.insert(next);
                 self.kept.highest = next;
             }
         }

@@ -17,7 +17,7 @@ use lisp::{
 use xtr::{AdoptedSa, Command, Event, Identity, Limits, SaParameters, SealedMesh, SealedNetwork, Timers};
 use zeroize::Zeroizing;
 
-use super::{names, node::Node, secrets::Secrets, store};
+use super::{names, node::Node, secrets::Secrets, status, store};
 use crate::{
     intent::{Intent, MemberId, Rule, Selector},
     keyring::Keyring,
@@ -232,6 +232,59 @@ impl Node {
             }
         }
         self.send(changes);
+    }
+
+    /// What `status` tells of sealed networks.
+    pub(super) async fn sealed_status(&self) -> Option<status::Sealed> {
+        let key = self.keyring.node()?.public_key();
+        let held = match self.packets.as_ref().filter(|_| self.connected) {
+            Some(packets) => match packets.ask(Query::Sas).await {
+                Answer::Sas(held) => held,
+                _ => Vec::new(),
+            },
+            None => Vec::new(),
+        };
+        let xtr = self.shell.status();
+        let associations = held.iter().map(|sa| status::Association {
+            node: sa.node.to_string(),
+            index: sa.index.get(),
+            suite: sa.suite.to_string(),
+            age: sa.age.as_secs_f64(),
+            state: match (sa.current, sa.confirmed) {
+                (true, _) => "current",
+                (false, true) => "confirmed",
+                (false, false) => "waiting",
+            }
+            .to_owned(),
+            sealed_packets: sa.sealed,
+            opened_packets: sa.opened,
+            roamed_to: sa.roamed_to.map(|rloc| rloc.to_string()),
+        });
+        let bindings = xtr.bindings.iter().map(|(prefix, node, epoch)| status::Binding {
+            eid_prefix: prefix.to_string(),
+            node: node.to_string(),
+            epoch: *epoch,
+        });
+        let refusals = xtr.refusals.into_iter().map(|refusal| status::Refusal {
+            eid: refusal.eid,
+            node: refusal.node.map(|node| node.to_string()),
+            by: refusal.by.to_owned(),
+            reason: refusal.words,
+            ago: refusal.ago.as_secs_f64(),
+            times: refusal.times,
+        });
+        let unbound = self.keyring.unbound();
+        Some(status::Sealed {
+            node_key: Some(key.to_string()),
+            node: key.id().map(|id| id.to_string()),
+            associations: associations.collect(),
+            bindings: bindings.collect(),
+            unbound: unbound
+                .into_iter()
+                .map(|(prefix, why)| (prefix.to_string(), why))
+                .collect(),
+            refusals: refusals.collect(),
+        })
     }
 
     /// Tells the xTR what it has to know before anything else: the time, and the epochs.

@@ -37,6 +37,8 @@ pub struct Status {
     pub uplinks: Vec<Uplink>,
     pub registrations: Vec<Registration>,
     pub map_cache: Vec<MapCacheEntry>,
+    /// None: no network of this node is sealed.
+    pub sealed: Option<Sealed>,
     pub locators: Vec<Locator>,
     pub guests: Vec<GuestPort>,
     /// Packets that ended early, by the word of their end; zeros are left out.
@@ -85,11 +87,65 @@ pub struct MapCacheEntry {
     pub eid_prefix: String,
     /// `mapped`, or the negative action.
     pub state: String,
+    /// Which node speaks for it, in a sealed network.
+    pub node: Option<String>,
     pub rlocs: Vec<String>,
     pub age: Option<Seconds>,
     pub expires_in: Option<Seconds>,
     pub packets: u64,
     pub bytes: u64,
+}
+
+/// Sealed networks: who this node is, with whom it has keys, whom it believes what, and whom not.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Sealed {
+    pub node_key: Option<String>,
+    /// The name that its key gives it.
+    pub node: Option<String>,
+    pub associations: Vec<Association>,
+    pub bindings: Vec<Binding>,
+    /// What this node serves and has no valid binding for: it is not registered. Prefix and reason.
+    pub unbound: BTreeMap<String, String>,
+    pub refusals: Vec<Refusal>,
+}
+
+/// A pair of mesh SAs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Association {
+    pub node: String,
+    pub index: u32,
+    pub suite: String,
+    pub age: Seconds,
+    /// `current`, `confirmed`, `waiting` (nothing has opened under it yet).
+    pub state: String,
+    pub sealed_packets: u64,
+    pub opened_packets: u64,
+    /// Where the node is heard from, when that is none of its locators.
+    pub roamed_to: Option<String>,
+}
+
+/// "This node speaks for this EID-prefix."
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Binding {
+    pub eid_prefix: String,
+    pub node: String,
+    pub epoch: u64,
+}
+
+/// Something that was not believed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Refusal {
+    pub eid: String,
+    pub node: Option<String>,
+    /// `ours`: we could not ask; `theirs`: their answer; `asker`: their question; `announced`: what they told inside an SA.
+    pub by: String,
+    pub reason: String,
+    pub ago: Seconds,
+    pub times: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -209,6 +265,8 @@ impl Node {
         self.add_guests(&mut status, &counters);
         if self.intent.node.is_some() {
             self.add_xtr(&mut status).await;
+            status.warnings.extend(self.keyring.warnings());
+            status.sealed = self.sealed_status().await;
         }
         self.add_map_servers(&mut status).await;
         status
@@ -324,6 +382,7 @@ impl Node {
             status.map_cache.push(MapCacheEntry {
                 eid_prefix: prefix.to_string(),
                 state,
+                node: mapping.node.map(|node| node.to_string()),
                 rlocs,
                 age: entry.map(|entry| entry.age.as_secs_f64()),
                 expires_in: entry.map(|entry| entry.expires_in.as_secs_f64()),
