@@ -48,7 +48,7 @@ pub fn write_new(path: &Path, key: &SoftwareKey) -> Result<(), String> {
     };
     write().map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {
-            format!("{shown} is there already and is not overwritten: choose another name, or move it away")
+            format!("{shown} is there already and is not overwritten; choose another name, or move it away")
         }
         _ => format!("{shown} cannot be written: {error}; check the folder"),
     })
