@@ -124,6 +124,9 @@ fn broken(source: &Source, error: &serde_saphyr::Error) -> IntentError {
 
 /// A limit of the parser that was met, in words for those who do not know the parser.
 fn limit(complaint: &str) -> Option<&'static str> {
+    if complaint.contains("recursion limit") {
+        return Some(TOO_DEEP);
+    }
     let (_, breach) = complaint.split_once("budget breached")?;
     Some(if breach.contains("Depth") { TOO_DEEP } else { TOO_LARGE })
 }

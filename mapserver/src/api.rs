@@ -21,6 +21,10 @@ pub struct Transmit {
 
 /// What an operator may ask for.
 #[derive(Clone, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "commands are few and live for one call; a box would only be in the way"
+)]
 pub enum Command {
     /// Another configuration. Registrations that it does not allow any more are removed, all others stay.
     Reconfigure(MapServerConfig),

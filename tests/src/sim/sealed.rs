@@ -21,8 +21,13 @@ const LIFE: Duration = Duration::from_secs(180);
 /// What travels sealed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// A guest's packet, and whom it says it is from.
-    Data { source: Eid, data: Data },
+    /// A guest's packet.
+    Data {
+        /// Whom it says it is from.
+        source: Eid,
+        /// The packet.
+        data: Data,
+    },
     /// A message of control to control.
     Message(Vec<u8>),
     /// "Are you there?"

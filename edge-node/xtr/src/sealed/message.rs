@@ -54,7 +54,7 @@ impl Message {
                 bindings.iter().for_each(|binding| bytes.extend(binding.to_bytes()));
             }
             Self::Withdrawn { prefixes, .. } | Self::Wanted { prefixes, .. } => {
-                prefixes.iter().for_each(|prefix| write_prefix(&mut bytes, prefix))
+                prefixes.iter().for_each(|prefix| write_prefix(&mut bytes, prefix));
             }
             Self::Acknowledgment { .. } => {}
         }

@@ -399,7 +399,7 @@ fn nothing_of_a_map_request_can_be_swapped_stripped_or_added() {
     refuses_request(
         |request| {
             changed_request(request, |request| {
-                change_key(&mut request.itr_rlocs[0], |_, keys| keys[0] = vec![9; 32])
+                change_key(&mut request.itr_rlocs[0], |_, keys| keys[0] = vec![9; 32]);
             })
         },
         bad,
@@ -446,7 +446,7 @@ fn nothing_of_a_map_request_can_be_swapped_stripped_or_added() {
     refuses_request(
         |request| {
             changed_request(request, |request| {
-                request.itr_rlocs.retain(|rloc| vendor_payload(rloc).is_none())
+                request.itr_rlocs.retain(|rloc| vendor_payload(rloc).is_none());
             })
         },
         "sealed_unsigned",
@@ -736,7 +736,7 @@ fn a_flood_of_strangers_costs_a_bounded_number_of_signatures() {
         // Each from another place, so that no budget for a source helps.
         let forged = changed_request(&request, |request| {
             change_key(&mut request.itr_rlocs[0], |_, keys| {
-                keys[0] = vec![(n % 251) as u8 + 1; 32]
+                keys[0] = vec![(n % 251) as u8 + 1; 32];
             });
             if let AfiAddress::Lcaf(lcaf) = &mut request.itr_rlocs[0]
                 && let Lcaf::SecurityKey { address, .. } = &mut **lcaf
