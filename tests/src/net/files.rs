@@ -1,6 +1,17 @@
 //! Configuration files as an operator writes them, put together from parts.
 
-use std::{fmt::Write as _, net::IpAddr};
+use std::{
+    fmt::Write as _,
+    net::{IpAddr, Ipv6Addr},
+};
+
+use edge_node::keyring;
+use lisp::{
+    InstanceId,
+    mesh::{PublicKey, Signer as _, SoftwareKey, crypto_eid},
+};
+
+use super::{LabError, Result};
 
 /// Joins documents.
 #[must_use]
@@ -168,4 +179,81 @@ fn guest(name: &str, network: &str, attach: &str, mac: &str, addresses: &[&str])
     format!(
         "apiVersion: weft.dev/v1\nkind: Guest\nmetadata: {{name: {name}}}\nspec:\n  nics:\n    - name: eth0\n      network: {network}\n      attach: {{{attach}}}\n{mac}      addresses: [{addresses}]\n"
     )
+}
+
+/// A private key as a scenario deals it out.
+#[derive(Debug)]
+pub struct Key(SoftwareKey);
+
+impl Key {
+    /// A new one.
+    ///
+    /// # Errors
+    /// When the host has no randomness.
+    pub fn new() -> Result<Self> {
+        keyring::generate().map(Self).map_err(LabError::unexpected)
+    }
+
+    /// Its public half.
+    #[must_use]
+    pub fn public(&self) -> PublicKey {
+        self.0.public_key()
+    }
+
+    /// The EID of tenant 7 that is its hash.
+    ///
+    /// # Errors
+    /// Never, for a key that [`Key::new`] made.
+    pub fn eid(&self) -> Result<Ipv6Addr> {
+        let eid = InstanceId::new(7).and_then(|tenant| crypto_eid(tenant, &self.public()));
+        match eid.map(|eid| eid.address) {
+            Some(IpAddr::V6(address)) => Ok(address),
+            _ => Err(LabError::Unexpected("a key without an EID".into())),
+        }
+    }
+
+    /// Name and content of the file of the `Secret` `<who>-key`.
+    #[must_use]
+    pub fn file(&self, who: &str) -> (String, String) {
+        (format!("{who}.key"), self.0.to_text().to_string())
+    }
+}
+
+/// A `MapServer` of the sealed tenant 7: one site whose nodes, with a key each, may register everything in it.
+#[must_use]
+pub fn sealed_map_server(listen: &[IpAddr], authority: &PublicKey, nodes: &[String]) -> String {
+    let listen = listen
+        .iter()
+        .map(|address| format!("\"{address}\""))
+        .collect::<Vec<_>>();
+    let keys: String = (1..)
+        .zip(nodes)
+        .map(|(id, name)| {
+            format!("        - {{id: {id}, algorithms: [hmac-sha256-128-hkdf-sha256], secret: {name}-key}}\n")
+        })
+        .collect();
+    format!(
+        "apiVersion: weft.dev/v1\nkind: MapServer\nmetadata: {{name: ms}}\nspec:\n  listen: [{}]\n  store: disk\n  blocks: [\"[7]fd00::/8\", \"[7]10.7.0.0/16\"]\n  authorities:\n    - {{instanceId: 7, authority: \"{authority}\"}}\n  sites:\n    - name: plant\n      keys:\n{keys}      prefixes:\n        - {{instanceId: 7, prefix: \"fd00::/8\", acceptMoreSpecifics: true}}\n        - {{instanceId: 7, prefix: \"10.7.0.0/16\", acceptMoreSpecifics: true}}\n",
+        listen.join(", "),
+    )
+}
+
+/// The sealed `Network` "plant" of tenant 7, as the node with the IPv4 slice `slice` has it. `signs_itself`: the node
+/// has the authority's key.
+#[must_use]
+pub fn sealed_mesh(authority: &PublicKey, signs_itself: bool, slice: &str) -> String {
+    let key = if signs_itself {
+        "    authorityKey: authority-key\n"
+    } else {
+        ""
+    };
+    format!(
+        "apiVersion: weft.dev/v1\nkind: Network\nmetadata: {{name: plant}}\nspec:\n  mesh:\n    instanceId: 7\n    prefixes: [\"fd00::/8\", \"10.7.0.0/16\"]\n    authority: \"{authority}\"\n{key}  ipv4: {{prefix: 10.7.0.0/16, gateway: 10.7.0.1, slice: {slice}}}\n"
+    )
+}
+
+/// Gives the NIC of a `Guest` document the key `<who>-key`, whose hash is its EID.
+#[must_use]
+pub fn with_key(guest: &str, who: &str) -> String {
+    format!("{guest}      key: {who}-key\n")
 }

@@ -9,7 +9,7 @@ use std::{path::PathBuf, sync::Mutex};
 
 pub use edge_node::lab::{Beats, Guest, Heartbeat, Lab, LabError, Namespace, Node, Result, Site, Transport, Underlay};
 pub use edge_node::lab::{holds_for, until};
-pub use fabric::{Fabric, GUEST_MAC, SiteKind};
+pub use fabric::{Fabric, GUEST_MAC, SiteKind, Standing};
 pub use raw::{LinkSocket, ethernet, ipv6_udp, udp_from};
 pub use wire::{Dissected, Tap, dissect};
 
