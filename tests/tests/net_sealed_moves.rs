@@ -30,18 +30,8 @@ fn an_outer_address_changes_mid_transfer() {
         let there = beat(&fabric, Transport::Udp, 1, 2)?;
         let back = beat(&fabric, Transport::Udp, 2, 1)?;
         let tcp = beat(&fabric, Transport::Tcp, 1, 2)?;
-        let site = &fabric.sites[0];
-        let old = site
-            .ipv4
-            .ok_or_else(|| LabError::Unexpected("a site with IPv4".into()))?;
-        let router = fabric.underlay.router();
-        router.ip(&format!("address add 203.0.113.2/30 dev {}", site.router_interface))?;
-
         let started = Instant::now();
-        site.namespace.ip(&format!("address delete {old}/30 dev wan0"))?;
-        site.namespace.ip("address add 203.0.113.1/30 dev wan0")?;
-        site.namespace.ip("route replace default via 203.0.113.2")?;
-        let outside = started.elapsed();
+        let outside = change_address(&fabric)?;
         for beat in [&there, &back, &tcp] {
             beat.more(300, Duration::from_secs(20))?;
         }
@@ -61,6 +51,38 @@ fn an_outer_address_changes_mid_transfer() {
             fabric.guest(2).reaches(&fabric.eid(1).to_string())
         })
     });
+}
+
+/// Nothing that the moved site sends for its guests could tell the other where it is now.
+#[test]
+fn the_address_of_a_site_changes_that_only_receives() {
+    scenario(|lab| {
+        let fabric = Fabric::sealed(lab, &[SiteKind::V4, SiteKind::V4])?;
+        fabric.until_connected(2, 1)?;
+        let back = beat(&fabric, Transport::Udp, 2, 1)?;
+        let started = Instant::now();
+        change_address(&fabric)?;
+        back.more(300, Duration::from_secs(20))?;
+        let gap = back.stop()?.longest_gap_between(started, Instant::now());
+        println!("longest silence {gap:?}");
+        assert!(gap <= Duration::from_secs(1), "traffic was away for {gap:?}");
+        Ok(())
+    });
+}
+
+/// Site 1 loses the address that it has and gets another, of another provider. Gives how long it had none.
+fn change_address(fabric: &Fabric<'_>) -> Result<Duration> {
+    let site = &fabric.sites[0];
+    let old = site
+        .ipv4
+        .ok_or_else(|| LabError::Unexpected("a site with IPv4".into()))?;
+    let router = fabric.underlay.router();
+    router.ip(&format!("address add 203.0.113.2/30 dev {}", site.router_interface))?;
+    let started = Instant::now();
+    site.namespace.ip(&format!("address delete {old}/30 dev wan0"))?;
+    site.namespace.ip("address add 203.0.113.1/30 dev wan0")?;
+    site.namespace.ip("route replace default via 203.0.113.2")?;
+    Ok(started.elapsed())
 }
 
 /// Pings every target at once, `count` times each, every 50 ms; gives how many replies each pair had.
