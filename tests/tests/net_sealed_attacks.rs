@@ -167,6 +167,13 @@ fn replayed_guessed_altered_and_clear_data_packets_are_refused() {
             dissect(heard.file(), "udp.dstport == 7777")?.is_empty(),
             "nothing in clear reached the guest"
         );
+        let associations = &fabric.nodes[0].json(&["status"])?["sealed"]["associations"];
+        let roaming = |found: &serde_json::Value| !found["roamed_to"].is_null();
+        let found = associations.as_array().cloned().unwrap_or_default();
+        assert!(
+            !found.is_empty() && !found.iter().any(roaming),
+            "nobody has roamed: {associations}"
+        );
         let file = roamed.stop()?;
         assert!(
             dissect(&file, "")?.is_empty(),
@@ -246,15 +253,21 @@ fn a_node_that_is_no_member_is_refused_by_name() {
         fabric.until_connected(1, 2)?;
         let heard = Tap::start(fabric.guest(1).namespace(), "eth0", "icmp or icmp6")?;
         for stranger in [3, 4] {
-            let theirs = fabric.eid(stranger);
+            let (theirs, v4) = (fabric.eid(stranger), format!("10.7.{stranger}.10"));
             let before = control(&fabric, 1, "sealed-not-a-member")?;
             assert!(!fabric.guest(stranger).reaches(&fabric.eid(1).to_string())?);
             assert!(!fabric.guest(stranger).reaches("10.7.1.10")?);
             assert!(!fabric.guest(1).reaches(&theirs.to_string())?);
-            assert!(!fabric.guest(1).reaches(&format!("10.7.{stranger}.10"))?);
+            assert!(!fabric.guest(1).reaches(&v4)?);
             let status = fabric.nodes[0].json(&["status"])?;
             let refused = counter(&status["xtr"], "sealed-not-a-member");
             assert!(refused > before, "the member says why: {status}");
+            let refusals = status["sealed"]["refusals"].as_array().cloned().unwrap_or_default();
+            let told = refusals.iter().any(|refusal| {
+                let says = |field: &str, word: &str| refusal[field].as_str().is_some_and(|text| text.contains(word));
+                says("reason", "no member") && (says("eid", &theirs.to_string()) || says("eid", &v4))
+            });
+            assert!(told, "whom it refuses: {}", status["sealed"]["refusals"]);
             println!("site {stranger}, no member: refused {} times", refused - before);
         }
         fabric.guest(1).ping(&fabric.eid(2).to_string(), 3)?;
