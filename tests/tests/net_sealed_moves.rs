@@ -1,12 +1,13 @@
 //! A sealed mesh whose outer addresses change under a running transfer, and nodes with many guests. Needs root.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use weft_tests::net::{
-    Fabric, Guest, Heartbeat, LabError, Result, SiteKind, Transport, counter, files, holds_for, scenario,
+    Fabric, Guest, Heartbeat, LabError, Result, SiteKind, Tap, Transport, counter, dissect, files, holds_for, scenario,
 };
 
 const BEAT: Duration = Duration::from_millis(10);
@@ -14,7 +15,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Starts a beat from the guest of site `from` to that of site `to`.
 fn beat(fabric: &Fabric<'_>, transport: Transport, from: usize, to: usize) -> Result<Heartbeat> {
-    let target = SocketAddr::from((fabric.eid(to), 7000));
+    beat_at(fabric, transport, from, to, 7000)
+}
+
+/// The same to this port.
+fn beat_at(fabric: &Fabric<'_>, transport: Transport, from: usize, to: usize, port: u16) -> Result<Heartbeat> {
+    let target = SocketAddr::from((fabric.eid(to), port));
     let (source, sink) = (fabric.guest(from).namespace(), fabric.guest(to).namespace());
     let beat = Heartbeat::start(transport, source, sink, target, BEAT, PATIENCE)?;
     beat.more(20, PATIENCE)?;
@@ -83,6 +89,94 @@ fn change_address(fabric: &Fabric<'_>) -> Result<Duration> {
     site.namespace.ip("address add 203.0.113.1/30 dev wan0")?;
     site.namespace.ip("route replace default via 203.0.113.2")?;
     Ok(started.elapsed())
+}
+
+/// A NAT comes between two sites and a third while they talk: both now have the NAT's address, and other ports. What
+/// was not asked for does not come in, as with any NAT; so all send from one port, the one that is sent to.
+#[test]
+fn two_nodes_come_to_be_behind_one_nat_mid_transfer() {
+    scenario(|lab| {
+        let fabric = Fabric::sealed(lab, &[SiteKind::V4; 3])?;
+        let map_server = fabric
+            .map_server_site
+            .ipv4
+            .ok_or_else(|| LabError::Unexpected("IPv4".into()))?;
+        for (number, node) in (1u8..).zip(&fabric.nodes) {
+            let document = files::node(&format!("site-{number}"), number.into(), number, map_server.into());
+            let one_port = document.replace("{interface: wan0}", "{interface: wan0, sourcePorts: 0}");
+            node.apply("ports.yaml", &one_port)?;
+        }
+        let mut beats = Vec::new();
+        for inside in [1, 2] {
+            fabric.until_connected(inside, 3)?;
+            fabric.until_connected(3, inside)?;
+            let port = 7000 + u16::try_from(inside).unwrap_or_default();
+            for (transport, from, to) in [
+                (Transport::Udp, inside, 3),
+                (Transport::Udp, 3, inside),
+                (Transport::Tcp, inside, 3),
+            ] {
+                beats.push((
+                    inside,
+                    transport,
+                    from,
+                    to,
+                    beat_at(&fabric, transport, from, to, port)?,
+                ));
+            }
+        }
+        let address = |site: usize| fabric.sites[site - 1].ipv4.map(|ip| ip.to_string()).unwrap_or_default();
+        let inside = format!("{{ {}, {} }}", address(1), address(2));
+        let outside = fabric.sites[2].router_interface.clone();
+        let rules = format!(
+            "table ip nat {{
+    chain post {{
+        type nat hook postrouting priority srcnat;
+        ip saddr {inside} oifname \"{outside}\" masquerade random
+    }}
+    chain forward {{
+        type filter hook forward priority filter;
+        iifname \"{outside}\" ip daddr {inside} ct state new drop
+    }}
+}}
+"
+        );
+        let router = fabric.underlay.router();
+        let file = router.directory().join("nat.nft");
+        std::fs::write(&file, rules).expect("a file");
+        let started = Instant::now();
+        router.run(&format!("nft -f {}", file.display()))?;
+        let gateway = {
+            let shown = router.ip(&format!("-4 address show dev {outside}"))?;
+            let address = shown.split("inet ").nth(1).and_then(|rest| rest.split('/').next());
+            address.unwrap_or_default().to_owned()
+        };
+        let tap = Tap::start(
+            &fabric.sites[2].namespace,
+            "wan0",
+            &format!("udp dst port 4341 and dst host {}", address(3)),
+        )?;
+        for (.., beat) in &beats {
+            beat.more(200, Duration::from_secs(20))?;
+        }
+        let ended = Instant::now();
+        let mut worst = Duration::ZERO;
+        for (inside, transport, from, to, beat) in beats {
+            assert!(
+                transport == Transport::Udp || beat.alive(),
+                "the TCP connection of site {inside} lives"
+            );
+            let gap = beat.stop()?.longest_gap_between(started, ended);
+            println!("{transport:?} {from} to {to}: longest silence {gap:?}");
+            worst = worst.max(gap);
+        }
+        let arrived = dissect(&tap.stop()?, "")?;
+        let sources: BTreeSet<_> = arrived.iter().flat_map(|packet| packet.first("ip.src")).collect();
+        println!("the third site hears from {sources:?}; the NAT is {gateway}");
+        assert!(sources.contains(&gateway), "they are behind the NAT");
+        assert!(worst <= Duration::from_secs(1), "traffic was away for {worst:?}");
+        Ok(())
+    });
 }
 
 /// Pings every target at once, `count` times each, every 50 ms; gives how many replies each pair had.
