@@ -347,8 +347,16 @@ fn check_bounds(world: &mut World, prefixes: &[EidPrefix]) -> Result<(), Violati
         if status.locators.len() > rlocs {
             world.break_rule(format!("node {id} keeps {} locators of {rlocs}", status.locators.len()));
         }
-        if !status.pending.is_empty() {
-            world.break_rule(format!("node {id} is still asking: {:?}", status.pending));
+        // A question that was asked this very moment is none that goes unanswered.
+        let unanswered: Vec<_> = status.pending.iter().filter(|pending| pending.tries > 1).collect();
+        if !unanswered.is_empty() {
+            let refusals = status
+                .refusals
+                .iter()
+                .filter(|refusal| refusal.ago.as_secs() < 60)
+                .collect::<Vec<_>>();
+            let line = format!("node {id} is still asking: {unanswered:?}; refused lately: {refusals:?}");
+            world.break_rule(line);
         }
     }
     world.checked(())

@@ -44,6 +44,11 @@ impl Bindings {
         }
     }
 
+    /// Which node speaks for exactly this prefix.
+    pub(crate) fn holder(&self, prefix: &EidPrefix) -> Option<KeyId> {
+        self.held.get(prefix).map(|held| held.node)
+    }
+
     /// Whether these very words are held already: their signature need not be verified again.
     pub(crate) fn is_held(&self, binding: &Binding) -> bool {
         self.held

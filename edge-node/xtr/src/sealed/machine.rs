@@ -408,6 +408,12 @@ impl Sealed {
         let (eid, mapping) = self.returns.remove(&index)?;
         self.announcements
             .greet(now, config, node, Some(eid.instance_id), database, out);
+        // Meanwhile it may have moved, here or elsewhere.
+        let (prefix, table) = (&mapping.prefix, &database.table);
+        let ours = table.longest_cover(prefix).is_some() || table.more_specifics(prefix).next().is_some();
+        if ours || self.bindings.holder(prefix) != Some(node) {
+            return None;
+        }
         Some((node, eid, mapping))
     }
 

@@ -50,14 +50,15 @@ impl Xtr {
         self.with_requests(now, |requests, ground| requests.done(ground, reply.nonce));
     }
 
-    /// Nobody signs a negative reply. It ends the repetitions, and stands in for a mapping where none is known; what is
-    /// known by a signature stays, and a signed answer is still taken.
+    /// Nobody signs a negative reply. It ends the repetitions, and stands in for a mapping where none is known, or where
+    /// the known one is of no use because there is no SA with its node. What is known by a signature and in use stays, and
+    /// a signed answer is still taken.
     fn sealed_negative(&mut self, now: Instant, asked: Eid, reply: &MapReply) {
         self.out.count(|counters| &mut counters.sealed_negative);
         let known = self.cache.longest_match(&asked);
-        if known.is_none_or(|(_, entry)| entry.mapping.is_negative())
-            && let Some(mappings) = accept(&self.config, &self.database.table, &asked, reply, &mut self.out)
-        {
+        let usable = |node: KeyId| self.sealed.usable(now, &self.config, &node);
+        let stays = known.is_some_and(|(_, entry)| !entry.mapping.is_negative() && entry.node.is_some_and(usable));
+        if !stays && let Some(mappings) = accept(&self.config, &self.database.table, &asked, reply, &mut self.out) {
             let changed = self
                 .cache
                 .accept(now, &self.config, asked, mappings, None, true, &mut self.out);
