@@ -6,26 +6,15 @@ use std::{
 };
 
 use lisp::{
-    Eid, EidPrefix, InstanceId, Mapping, Nonce,
-    mesh::{
-        Binding, Direction, KeyId, Membership, PublicKey, SaIndex, TrafficKey, digest, traffic_keys, transcript,
-        x25519, x25519_public,
-    },
-    wire::{MapReply, MapRequest},
+    Eid, EidPrefix, InstanceId, Mapping,
+    mesh::{Binding, KeyId, PublicKey, SaIndex},
 };
 
 use super::{
-    AdoptedSa, Offered, Question, Refusal, RefusalStatus, SaParameters, SaStatus, SealedNetwork,
-    admission::{Admission, Standing},
-    announce::Announcements,
-    answer::Read,
-    associations::Associations,
-    bindings::Bindings,
-    clock::Clock,
-    message::Message,
-    responder::{Asked, Responder, node_of, write_reply},
+    AdoptedSa, Refusal, RefusalStatus, SaParameters, SaStatus, SealedNetwork, admission::Admission,
+    announce::Announcements, associations::Associations, bindings::Bindings, clock::Clock, responder::Responder,
 };
-use crate::{Config, DatabaseMapping, Event, database::Database, outbox::Outbox};
+use crate::{Config, Event, database::Database, outbox::Outbox};
 
 /// Refusals that are remembered for the operator.
 const REFUSALS: usize = 64;
@@ -33,14 +22,14 @@ const REFUSALS: usize = 64;
 /// The state of the sealed mesh on this node.
 #[derive(Debug, Default)]
 pub(crate) struct Sealed {
-    clock: Clock,
-    admission: Admission,
-    bindings: Bindings,
-    associations: Associations,
-    announcements: Announcements,
-    responder: Responder,
+    pub(super) clock: Clock,
+    pub(super) admission: Admission,
+    pub(super) bindings: Bindings,
+    pub(super) associations: Associations,
+    pub(super) announcements: Announcements,
+    pub(super) responder: Responder,
     /// Where whoever asked is, to be believed once a packet of theirs has opened: a copied Map-Request moves nobody.
-    returns: BTreeMap<SaIndex, (Eid, Mapping)>,
+    pub(super) returns: BTreeMap<SaIndex, (Eid, Mapping)>,
     refusals: BTreeMap<(Eid, &'static str), Refused>,
 }
 
@@ -124,274 +113,6 @@ impl Sealed {
         self.associations.usable(now, config, node)
     }
 
-    /// Writes a Map-Request that offers an exchange. `source`: who asks; any EID of ours when none, or none that is bound.
-    #[allow(clippy::too_many_arguments, reason = "the parts of one message")]
-    pub(crate) fn offer(
-        &mut self,
-        now: Instant,
-        config: &Config,
-        database: &Database,
-        eid: Eid,
-        source: Option<Eid>,
-        nonce: Nonce,
-        (direct, smr_invoked): (bool, bool),
-        out: &mut Outbox,
-    ) -> Result<Offered, Refusal> {
-        let result = self.try_offer(now, config, database, eid, source, nonce, (direct, smr_invoked), out);
-        if let Err(reason) = &result {
-            self.refused(now, eid, "ours", None, *reason, out);
-        }
-        result
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "the parts of one message")]
-    fn try_offer(
-        &mut self,
-        now: Instant,
-        config: &Config,
-        database: &Database,
-        eid: Eid,
-        source: Option<Eid>,
-        nonce: Nonce,
-        (direct, smr_invoked): (bool, bool),
-        out: &mut Outbox,
-    ) -> Result<Offered, Refusal> {
-        let unix = self.clock.unix(now).ok_or(Refusal::NoClock)?;
-        let holds = |binding: &Binding| binding.statement.not_after > unix;
-        let asked_by = source
-            .and_then(|source| {
-                database
-                    .table
-                    .longest_match(&source)
-                    .map(|(_, mapping)| (source, mapping))
-            })
-            .and_then(|(source, mapping)| Some((source, mapping.binding.filter(holds)?)));
-        let any = || {
-            let of_network = database
-                .table
-                .iter()
-                .filter(|(prefix, _)| prefix.instance_id() == eid.instance_id);
-            let mut bound =
-                of_network.filter_map(|(prefix, mapping)| Some((prefix.first_eid(), mapping.binding.filter(holds)?)));
-            bound.next()
-        };
-        let (source_eid, source) = asked_by.or_else(any).ok_or(Refusal::NoOwnBinding)?;
-        let indices = self.associations.indices(config.mesh.workers, |_| false, out);
-        let secret = out.random_bytes();
-        let question = Question {
-            eid,
-            source: &source,
-            source_eid,
-            nonce,
-            direct,
-            smr_invoked,
-            counter: out.rising_nonce().0,
-        };
-        Offered::new(config, &question, indices, secret)
-    }
-
-    /// A Map-Reply came with the nonce of `offered`. What is believed changes state; what is not changes nothing, and uses
-    /// nothing up.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "a message, what it answers, and what it is held against"
-    )]
-    pub(crate) fn answer(
-        &mut self,
-        now: Instant,
-        config: &Config,
-        database: &Database,
-        asked: &Eid,
-        offered: &Offered,
-        reply: &MapReply,
-        bytes: &[u8],
-        out: &mut Outbox,
-    ) -> Result<Accepted, Refusal> {
-        let read = Read::new(reply, bytes, asked);
-        let node = read.as_ref().ok().and_then(|read| read.node().ok());
-        let result = read.and_then(|read| self.try_answer(now, config, database, asked, offered, &read, out));
-        match &result {
-            Ok(_) => {
-                out.count(|counters| &mut counters.sealed_reply_accepted);
-                self.refusals.remove(&(*asked, "theirs"));
-            }
-            Err(reason) => self.refused(now, *asked, "theirs", node, *reason, out),
-        }
-        result
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "as above")]
-    fn try_answer(
-        &mut self,
-        now: Instant,
-        config: &Config,
-        database: &Database,
-        asked: &Eid,
-        offered: &Offered,
-        read: &Read<'_>,
-        out: &mut Outbox,
-    ) -> Result<Accepted, Refusal> {
-        let network = config
-            .mesh
-            .networks
-            .get(&asked.instance_id)
-            .ok_or(Refusal::NotAMember)?;
-        let unix = self.clock.unix(now).ok_or(Refusal::NoClock)?;
-        let node = read.node()?;
-        let key = &read.answer.node;
-        if config
-            .mesh
-            .identity
-            .as_ref()
-            .is_some_and(|own| own.public_key() == *key)
-        {
-            return Err(Refusal::OurselvesRefused);
-        }
-        if !config.mesh.suites.contains(&read.answer.suite) {
-            return Err(Refusal::NoSuite);
-        }
-        self.check_prefix(config, database, &read.binding)?;
-        let permit = read.answer.permit.as_ref();
-        let standing = self
-            .admission
-            .standing(asked.instance_id, network, key, asked.address, permit, unix)?;
-        self.bindings.check_epoch(&read.binding, &node)?;
-        self.admission.afford(now, config, Standing::Member)?;
-        read.verify_signature(offered)?;
-        if standing == Standing::Claims {
-            self.admission
-                .admit(config, asked.instance_id, network, key, permit, unix)?;
-        }
-        self.verify_binding(network, &read.binding, unix)?;
-        let parameters = read.keys(node, offered, &config.mesh.suites)?;
-        self.bindings.hold(now, unix, config, &read.binding, node, out)?;
-        let mut mapping = read.mapping.clone();
-        mapping
-            .locators
-            .retain(|locator| locator.rloc.is_usable() && !config.is_own(locator.rloc.address));
-        mapping.locators.truncate(config.limits.locators_per_mapping);
-        self.associate(now, config, parameters, Some(*asked), out);
-        self.announcements
-            .greet(now, config, node, Some(asked.instance_id), database, out);
-        Ok(Accepted { mapping, node })
-    }
-
-    /// A Map-Request for an EID of ours in a sealed network came. The Map-Reply to send, when it is believed.
-    #[allow(clippy::too_many_arguments, reason = "a message and what it is held against")]
-    pub(crate) fn respond(
-        &mut self,
-        now: Instant,
-        config: &Config,
-        database: &Database,
-        request: &MapRequest,
-        bytes: &[u8],
-        own: (&DatabaseMapping, &Mapping),
-        out: &mut Outbox,
-    ) -> Option<(Vec<u8>, Option<EidPrefix>)> {
-        self.responder.forget_old(now);
-        if let Some(reply) = self.responder.kept(&digest(bytes)) {
-            out.count(|counters| &mut counters.sealed_request_repeated);
-            return Some((reply.clone(), None));
-        }
-        let subject = request
-            .source_eid
-            .to_eid()
-            .or_else(|| request.records.first()?.eid.to_eid());
-        let asked = Asked::new(request, bytes);
-        let node = asked.as_ref().ok().and_then(node_of);
-        let result = asked.and_then(|asked| self.try_respond(now, config, database, request, &asked, own, out));
-        match result {
-            Ok(reply) => {
-                out.count(|counters| &mut counters.sealed_request_answered);
-                if let Some(subject) = subject {
-                    self.refusals.remove(&(subject, "asker"));
-                }
-                Some(reply)
-            }
-            Err(reason) => {
-                match subject {
-                    Some(subject) => self.refused(now, subject, "asker", node, reason, out),
-                    None => reason.count(out),
-                }
-                None
-            }
-        }
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "as above")]
-    fn try_respond(
-        &mut self,
-        now: Instant,
-        config: &Config,
-        database: &Database,
-        request: &MapRequest,
-        asked: &Asked<'_>,
-        (own, own_mapping): (&DatabaseMapping, &Mapping),
-        out: &mut Outbox,
-    ) -> Result<(Vec<u8>, Option<EidPrefix>), Refusal> {
-        let instance_id = asked.eid.instance_id;
-        let network = config.mesh.networks.get(&instance_id).ok_or(Refusal::NotAMember)?;
-        let unix = self.clock.unix(now).ok_or(Refusal::NoClock)?;
-        let key = &asked.offer.node;
-        let node = key.id().ok_or(Refusal::BadSignature)?;
-        if config
-            .mesh
-            .identity
-            .as_ref()
-            .is_some_and(|own| own.public_key() == *key)
-        {
-            return Err(Refusal::OurselvesRefused);
-        }
-        if own.binding.is_none_or(|binding| binding.statement.not_after <= unix) {
-            return Err(Refusal::NoOwnBinding);
-        }
-        let suite = asked.choose(&config.mesh.suites)?;
-        self.check_prefix(config, database, &asked.binding)?;
-        let permit = asked.offer.permit.as_ref();
-        let standing = self
-            .admission
-            .standing(instance_id, network, key, asked.source.address, permit, unix)?;
-        self.bindings.check_epoch(&asked.binding, &node)?;
-        self.responder.check_counter(key, asked.offer.counter)?;
-        self.admission.afford(now, config, standing)?;
-        if standing == Standing::Claims {
-            self.admission.admit(config, instance_id, network, key, permit, unix)?;
-        }
-        asked.verify_signature()?;
-        self.verify_binding(network, &asked.binding, unix)?;
-        self.responder.take_counter(config, key, asked.offer.counter)?;
-        let secret = out.random_bytes();
-        let shared = x25519(&secret, &asked.key).map_err(|_| Refusal::LowOrder)?;
-        let indices = self.associations.indices(config.mesh.workers, |_| false, out);
-        let public = x25519_public(&secret);
-        let reply = write_reply(
-            config,
-            request,
-            asked,
-            own,
-            own_mapping,
-            (suite, indices.clone(), public),
-        )?;
-        let transcript = transcript(&asked.digest(), &digest(&reply));
-        let named = |indices: &[SaIndex], direction| -> Vec<(SaIndex, TrafficKey)> {
-            let keys = traffic_keys(&shared, &transcript, direction, indices.len());
-            indices.iter().copied().zip(keys).collect()
-        };
-        let parameters = SaParameters {
-            node,
-            suite,
-            inbound: named(&indices, Direction::ToResponder),
-            outbound: named(&asked.offer.indices, Direction::ToInitiator),
-            initiator: false,
-        };
-        let former = self.bindings.hold(now, unix, config, &asked.binding, node, out)?;
-        let first = indices.first().copied().ok_or(Refusal::TooMany)?;
-        self.returns.insert(first, (asked.source, asked.mapping(unix)));
-        self.associate(now, config, parameters, Some(asked.source), out);
-        self.responder.keep(now, asked.digest(), reply.clone());
-        Ok((reply, former.map(|_| asked.binding.prefix)))
-    }
-
     /// A packet opened under an SA for the first time: the other side is live. Its own mapping may be believed now.
     pub(crate) fn confirmed(
         &mut self,
@@ -419,153 +140,6 @@ impl Sealed {
 
     pub(crate) fn used(&mut self, now: Instant, config: &Config, index: SaIndex, sealed: u64, bytes: u64) {
         self.associations.used(now, config, index, sealed, bytes);
-    }
-
-    /// A message came sealed by `node`.
-    pub(crate) fn message(
-        &mut self,
-        now: Instant,
-        config: &Config,
-        database: &Database,
-        node: KeyId,
-        payload: &[u8],
-        out: &mut Outbox,
-    ) -> Heard {
-        let mut heard = Heard::default();
-        let number = match Message::decode(payload) {
-            None => {
-                out.count(|counters| &mut counters.sealed_message_malformed);
-                return heard;
-            }
-            Some(Message::Acknowledgment { number }) => {
-                self.announcements.acknowledged(&node, number);
-                return heard;
-            }
-            Some(Message::Bindings {
-                number,
-                memberships,
-                bindings,
-            }) => {
-                for membership in &memberships {
-                    match self.take_membership(now, config, node, membership) {
-                        Ok(()) => {}
-                        Err(Refusal::OverBudget) => return heard,
-                        Err(reason) => reason.count(out),
-                    }
-                }
-                for binding in &bindings {
-                    match self.take_binding(now, config, database, node, binding, out) {
-                        Ok(Some(_)) => heard.moved.push(binding.prefix),
-                        Ok(None) => {}
-                        // Not acknowledged: it comes again.
-                        Err(Refusal::OverBudget) => return heard,
-                        Err(reason) => {
-                            self.refused(now, binding.prefix.first_eid(), "announced", Some(node), reason, out);
-                        }
-                    }
-                }
-                number
-            }
-            Some(Message::Wanted { number, prefixes }) => {
-                self.announcements.wanted(now, config, node, &prefixes, database, out);
-                number
-            }
-            Some(Message::Withdrawn { number, prefixes }) => {
-                for prefix in &prefixes {
-                    self.bindings.drop_of(prefix, &node, out);
-                }
-                heard.withdrawn = prefixes;
-                number
-            }
-        };
-        out.count(|counters| &mut counters.sealed_message_heard);
-        out.event(Event::SealedSend {
-            node,
-            payload: Message::Acknowledgment { number }.encode(),
-        });
-        heard
-    }
-
-    fn take_membership(
-        &mut self,
-        now: Instant,
-        config: &Config,
-        node: KeyId,
-        membership: &Membership,
-    ) -> Result<(), Refusal> {
-        let Membership {
-            instance_id,
-            node: key,
-            permit,
-        } = membership;
-        let network = config.mesh.networks.get(instance_id).ok_or(Refusal::NotAMember)?;
-        let unix = self.clock.unix(now).ok_or(Refusal::NoClock)?;
-        if self.admission.is_member(*instance_id, network, key, unix) {
-            return Ok(());
-        }
-        if key.id() != Some(node) {
-            return Err(Refusal::NotAMember);
-        }
-        self.admission.afford(now, config, Standing::Member)?;
-        self.admission
-            .admit(config, *instance_id, network, key, Some(permit), unix)
-    }
-
-    fn take_binding(
-        &mut self,
-        now: Instant,
-        config: &Config,
-        database: &Database,
-        node: KeyId,
-        binding: &Binding,
-        out: &mut Outbox,
-    ) -> Result<Option<KeyId>, Refusal> {
-        if self.bindings.is_held(binding) {
-            return Ok(None);
-        }
-        let instance_id = binding.prefix.instance_id();
-        let network = config.mesh.networks.get(&instance_id).ok_or(Refusal::NotAMember)?;
-        let unix = self.clock.unix(now).ok_or(Refusal::NoClock)?;
-        if binding.node.id() != Some(node) {
-            return Err(Refusal::BadBinding);
-        }
-        let listed = network.eids.contains(&binding.prefix.first_eid().address);
-        if !listed && !self.is_member(instance_id, network, node, &binding.node, unix) {
-            return Err(Refusal::NotAMember);
-        }
-        self.check_prefix(config, database, binding)?;
-        self.bindings.check_epoch(binding, &node)?;
-        self.admission.afford(now, config, Standing::Member)?;
-        self.verify_binding(network, binding, unix)?;
-        self.bindings.hold(now, unix, config, binding, node, out)
-    }
-
-    /// Packets of `node` come from an EID that is not known to be bound to it: it is asked.
-    pub(crate) fn unbound(&mut self, now: Instant, node: KeyId, source: Eid, out: &mut Outbox) {
-        self.announcements.want(now, node, source.host_prefix(), out);
-    }
-
-    /// `node` sent data for an EID that is not served here: it is told, inside the SA.
-    pub(crate) fn unserved(&mut self, now: Instant, node: KeyId, eid: Eid, out: &mut Outbox) {
-        self.announcements.unserved(now, node, eid.host_prefix(), out);
-    }
-
-    /// Prefixes that this node serves have changed.
-    pub(crate) fn own_prefixes(
-        &mut self,
-        now: Instant,
-        config: &Config,
-        database: &Database,
-        put: &[EidPrefix],
-        removed: &[EidPrefix],
-        out: &mut Outbox,
-    ) {
-        for prefix in put {
-            self.bindings.drop_inside(prefix, out);
-        }
-        self.announcements.served(now, config, put, database, out);
-        self.announcements
-            .withdrawn(now, removed, config.timers.smr_withdrawal_delay);
     }
 
     /// Repeats what the packet path should know.
@@ -598,6 +172,11 @@ impl Sealed {
                 times: refused.times,
             })
             .collect()
+    }
+
+    /// What was refused before is believed now.
+    pub(super) fn believed(&mut self, eid: Eid, by: &'static str) {
+        self.refusals.remove(&(eid, by));
     }
 
     /// Remembers a refusal for the operator, and counts it.
@@ -634,7 +213,7 @@ impl Sealed {
         refused.times = refused.times.saturating_add(1);
     }
 
-    fn associate(
+    pub(super) fn associate(
         &mut self,
         now: Instant,
         config: &Config,
@@ -650,7 +229,7 @@ impl Sealed {
     }
 
     /// Nobody binds what is ours, nor more than a positive record may cover.
-    fn check_prefix(&self, config: &Config, database: &Database, binding: &Binding) -> Result<(), Refusal> {
+    pub(super) fn check_prefix(&self, config: &Config, database: &Database, binding: &Binding) -> Result<(), Refusal> {
         let prefix = &binding.prefix;
         if database.table.longest_cover(prefix).is_some() || database.table.more_specifics(prefix).next().is_some() {
             return Err(Refusal::OwnPrefix);
@@ -666,14 +245,14 @@ impl Sealed {
         }
     }
 
-    fn verify_binding(&self, network: &SealedNetwork, binding: &Binding, unix: u64) -> Result<(), Refusal> {
+    pub(super) fn verify_binding(&self, network: &SealedNetwork, binding: &Binding, unix: u64) -> Result<(), Refusal> {
         if self.bindings.is_held(binding) && binding.statement.not_after > unix {
             return Ok(());
         }
         binding.verify(network.authority.as_ref(), unix).map_err(Refusal::from)
     }
 
-    fn is_member(
+    pub(super) fn is_member(
         &self,
         instance_id: InstanceId,
         network: &SealedNetwork,

@@ -11,7 +11,9 @@
 //! | `associations.rs` | the mesh SAs, as control knows them; when they are replaced |
 //! | `announce.rs`, `message.rs` | what is said inside an SA: bindings of further EIDs, withdrawals |
 //! | `refusal.rs` | every reason for not believing, each a counter |
-//! | `machine.rs`, `xtr.rs` | what has state, and how it meets the rest of the xTR |
+//! | `machine.rs` | what has state |
+//! | `exchange.rs`, `inside.rs` | what happens to it: by Map-Requests and Map-Replies, by messages inside an SA |
+//! | `xtr.rs` | how it meets the rest of the xTR |
 //! | `clock.rs` | the wall clock, as told |
 //!
 //! Order of work on what others send: what costs nothing first (format, membership by list, epochs), then a budget, then
@@ -23,7 +25,9 @@ mod answer;
 mod associations;
 mod bindings;
 mod clock;
+mod exchange;
 mod identity;
+mod inside;
 mod machine;
 mod message;
 mod offer;
