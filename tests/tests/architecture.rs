@@ -79,8 +79,20 @@ fn documents_name_files_that_exist() {
                 continue;
             }
             named += 1;
-            let there = root.join(path).exists() || root.join(folder).join(path).exists();
-            assert!(there, "{document} names {path}, which does not exist");
+            let (file, heading) = path
+                .split_once('#')
+                .map_or((path, None), |(file, heading)| (file, Some(heading)));
+            let places = [root.join(file), root.join(folder).join(file)];
+            let place = places.iter().find(|place| place.exists());
+            assert!(place.is_some(), "{document} names {path}, which does not exist");
+            if let (Some(place), Some(heading)) = (place, heading) {
+                let text = fs::read_to_string(place).expect(path);
+                let there = text
+                    .lines()
+                    .filter_map(|line| line.strip_prefix('#'))
+                    .any(|line| line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-") == heading);
+                assert!(there, "{document} names {path}, and {file} has no such heading");
+            }
         }
     }
     assert!(named > 30, "{named} names");

@@ -12,7 +12,7 @@ use super::{NodeSelection, OutputArgs};
 #[command(
     after_help = "A key file holds a private key: nobody but its owner may read it. Statements are no secrets; Secret \
                   objects point to their files all the same.\n\nExamples:\n  weft key new authority.key\n  \
-                  weft key bind --key authority.key --node p256:… --instance 7 --prefix 10.7.2.0/24 --out site-b.binding\n  \
+                  weft key bind --key authority.key --node p256:… --instance 7 --prefix 10.7.2.9/32 --out site-b.binding\n  \
                   weft key member --key authority.key --node p256:… --instance 7 --out site-b.membership"
 )]
 pub struct KeyArgs {

@@ -142,7 +142,11 @@ fn show(status: &Status, wide: bool) {
 }
 
 fn sealed(status: &Sealed) {
-    say!("\nsealed networks: this node is {}", or_dash(status.node.clone()));
+    say!(
+        "\nsealed networks: this node is {}, key {}",
+        or_dash(status.node.clone()),
+        or_dash(status.node_key.clone())
+    );
     let associations = status.associations.iter().filter(|sa| sa.state != "waiting").map(|sa| {
         vec![
             sa.node.clone(),
