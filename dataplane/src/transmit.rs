@@ -196,7 +196,8 @@ fn encapsulate(
         to: hop.to,
         ttl: ip.ttl - 1,
         tos: ip.tos,
-        data_port: false,
+        // A NAT lets in what answers the flow that it let out, which went to our data port.
+        data_port: hop.seal.as_ref().is_some_and(|sealing| sealing.place.away.is_some()),
     };
     let packets = ip.segments();
     let bytes = ip.payload_len() + (ip.payload - ip.l3) * packets;

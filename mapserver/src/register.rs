@@ -119,7 +119,6 @@ impl MapServer {
                 bound: Ok(None),
             });
         }
-        self.check_bindings(wall, &message, bytes, &mut records)?;
 
         let nonces = match message.xtr {
             Some((xtr, site)) => vec![NonceKey::of_xtr(tag, xtr, site)],
@@ -141,6 +140,8 @@ impl MapServer {
             return Err(Count::table_full);
         }
         self.room_for(&records)?;
+        // Signatures last: a copy of an old message costs none.
+        self.check_bindings(wall, &message, bytes, &mut records)?;
         Ok(Authentic {
             message,
             records,

@@ -211,6 +211,11 @@ impl Associations {
         nodes.into_iter().collect()
     }
 
+    /// Whether the SA of this index has not ended.
+    pub(crate) fn is_live(&self, index: &SaIndex) -> bool {
+        self.by_index.contains_key(index)
+    }
+
     pub(crate) fn status(&self, now: Instant) -> Vec<SaStatus> {
         self.by_index
             .iter()

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use lisp::{
-    Eid, EidPrefix, Mapping, Nonce,
+    Eid, EidPrefix, Mapping, Nonce, Ttl,
     mesh::{Binding, Direction, SaIndex, TrafficKey, digest, traffic_keys, transcript, x25519, x25519_public},
     wire::{MapReply, MapRequest},
 };
@@ -161,6 +161,11 @@ impl Sealed {
         let parameters = read.keys(node, offered, &config.mesh.suites)?;
         self.bindings.hold(now, unix, config, &read.binding, node, out)?;
         let mut mapping = read.mapping.clone();
+        // Nobody is sent to for longer than he is known to speak for the prefix.
+        let left = read.binding.statement.not_after.saturating_sub(unix) / 60;
+        mapping.ttl = mapping
+            .ttl
+            .min(Ttl(u32::try_from(left).unwrap_or(u32::MAX).clamp(1, Ttl::DAY.0)));
         mapping
             .locators
             .retain(|locator| locator.rloc.is_usable() && !config.is_own(locator.rloc.address));

@@ -98,13 +98,8 @@ impl Sealed {
         for node in gone {
             self.announcements.forget(&node);
         }
-        let live = |index: &SaIndex| self.associations.status(now).iter().any(|sa| sa.index == *index);
-        if !self.returns.is_empty() {
-            let dead: Vec<SaIndex> = self.returns.keys().filter(|index| !live(index)).copied().collect();
-            for index in dead {
-                self.returns.remove(&index);
-            }
-        }
+        let associations = &self.associations;
+        self.returns.retain(|index, _| associations.is_live(index));
         replace
     }
 
